@@ -1,0 +1,148 @@
+"""The attention backend `sfi`: full attention for dense and slow rows, the visible memory for fast rows, in one batch.
+
+Built on SGLang's torch_native backend (layers/attention/torch_native_backend.py), which still serves what SFI does not:
+cross attention, encoder layers and sliding windows.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
+from sglang.srt.layers.radix_attention import AttentionType
+from sglang.srt.mem_cache.memory_pool import KVWriteLoc
+from torch import Tensor
+
+from sfi_sglang import selector
+from sfi_sglang import torch_executor as attention
+from sfi_sglang.plan import Planner, Row, Step
+from sfi_sglang.state import RequestState, SparseMemory
+
+PROMPT_QUERIES = 16  # W: evidence rows per query head at the end of a prefill
+
+
+@dataclass
+class RowPass:
+    """One request in one forward pass."""
+
+    row: Row
+    queries: slice  # its rows of q
+    index: Tensor  # flat pool rows: [KV, L] dense, [layers, KV, n] fast
+    old_visible: Tensor | None = None  # positions [layers, KV, n] of the memory about to be replaced
+    evidence: list[Tensor] = field(default_factory=list)  # merged log scores [KV, n], one per layer
+    coverage: list[float] = field(default_factory=list)
+
+
+class SFIAttnBackend(TorchNativeAttnBackend):
+    """Slow-fast attention over SGLang's token-to-KV pool."""
+
+    def __init__(self, runner, planner: Planner):
+        super().__init__(runner)
+        self.planner = planner
+        self.kv_heads = self.token_to_kv_pool.get_key_buffer(0).shape[-2]  # of this tensor-parallel rank
+        self.layers = runner.model_config.num_hidden_layers
+        self.passes: list[RowPass] = []
+
+    def init_forward_metadata(self, forward_batch) -> None:
+        super().init_forward_metadata(forward_batch)
+        rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
+        lengths = forward_batch.seq_lens_cpu.tolist()
+        if forward_batch.forward_mode.is_decode():
+            counts = [1] * len(lengths)
+        else:
+            counts = forward_batch.extend_seq_lens_cpu
+        self.passes, start = [], 0
+        for row, pool_row, length, count in zip(
+            rows, forward_batch.req_pool_indices.tolist(), lengths, counts, strict=True
+        ):
+            slots = self.req_to_token_pool.req_to_token[pool_row, :length]
+            self.passes.append(self._prepare(row, slots, slice(start, start + count), length))
+            start += count
+
+    def _prepare(self, row: Row, slots: Tensor, queries: slice, length: int) -> RowPass:
+        visible = None
+        if row.step in (Step.FAST, Step.SLOW):
+            visible = visible_positions(row.state, length, self.layers, self.kv_heads, slots.device)
+        if row.step is Step.FAST:
+            return RowPass(row, queries, attention.head_major(slots[visible], self.kv_heads))
+        return RowPass(row, queries, attention.dense_index(slots, self.kv_heads), visible)
+
+    def forward_decode(self, q, k, v, layer, forward_batch, save_kv_cache=True, **kwargs):
+        if not _plain(layer):
+            return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
+        return self._forward(q, k, v, layer, forward_batch, save_kv_cache, attention.decode)
+
+    def forward_extend(self, q, k, v, layer, forward_batch, save_kv_cache=True, **kwargs):
+        if not _plain(layer):
+            return super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
+        return self._forward(q, k, v, layer, forward_batch, save_kv_cache, attention.extend)
+
+    def _forward(self, q, k, v, layer, forward_batch, save_kv_cache, attend) -> Tensor:
+        if save_kv_cache and k is not None:
+            self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
+        keys = self.token_to_kv_pool.get_key_buffer(layer.layer_id)
+        values = self.token_to_kv_pool.get_value_buffer(layer.layer_id)
+        q = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
+        out = q.new_empty(q.shape[0], layer.tp_q_head_num, layer.v_head_dim)
+        for item in self.passes:
+            fast = item.row.step is Step.FAST
+            index = item.index[layer.layer_id] if fast else item.index
+            k_row = attention.gather(keys, index, q.dtype)
+            v_row = attention.gather(values, index, q.dtype)
+            queries = q[item.queries]
+            if attend is attention.decode:
+                out[item.queries] = attention.decode(queries[0], k_row, v_row, layer.scaling)
+            else:
+                out[item.queries] = attention.extend(queries, k_row, v_row, layer.scaling)
+            if item.row.step is Step.CHUNK:
+                self._keep_tail(item.row.state, layer.layer_id, queries)
+            elif item.row.step is Step.SLOW:
+                self._observe(item, layer, queries, k_row)
+        return out.view(q.shape[0], -1)
+
+    def _keep_tail(self, state: RequestState, layer_id: int, queries: Tensor) -> Tensor:
+        """Remember the last prompt queries: the final chunk may be shorter than W."""
+        tail = state.query_tail.get(layer_id)
+        joined = queries if tail is None else torch.cat([tail, queries])
+        state.query_tail[layer_id] = joined[-PROMPT_QUERIES:].clone()
+        return state.query_tail[layer_id]
+
+    def _observe(self, item: RowPass, layer, queries: Tensor, keys: Tensor) -> None:
+        """Take this layer's evidence of a slow row; after the last layer, select the new memory of all layers."""
+        state, length = item.row.state, item.row.length
+        prefill = queries.shape[0] > 1 or bool(state.query_tail)
+        rows = self._keep_tail(state, layer.layer_id, queries) if prefill else queries
+        logits = selector.attention_logits(attention.grouped_queries(rows, self.kv_heads), keys, layer.scaling)
+        if item.old_visible is not None:
+            item.coverage.append(attention.coverage(logits, item.old_visible[layer.layer_id]))
+        sink, recent_start = state.options.sink, state.options.recent_start(length)
+        item.evidence.append(selector.power_mean(logits[..., sink:recent_start].log_softmax(-1)))
+        if layer.layer_id == self.layers - 1:
+            picks = selector.select(
+                torch.stack(item.evidence), logits.shape[1], state.options.selected, state.options.selector
+            )
+            state.memory = SparseMemory(picks + sink, recent_start)
+            state.query_tail.clear()
+            if item.coverage:
+                state.coverage.append(sum(item.coverage) / len(item.coverage))
+
+
+def visible_positions(state: RequestState, length: int, layers: int, kv_heads: int, device) -> Tensor | None:
+    """Positions a fast step attends to, [layers, KV, n]; None while there is no memory. Policy `never` keeps a sliding
+    window: nothing refreshes it, so its recent tokens would grow without bound."""
+    options = state.options
+    if options.policy == "never":
+        empty = torch.empty(layers, kv_heads, 0, dtype=torch.int64, device=device)
+        return attention.visible_positions(empty, options.sink, options.recent_start(length), length)
+    if state.memory is None:
+        return None
+    return attention.visible_positions(state.memory.positions, options.sink, state.memory.recent_start, length)
+
+
+def _plain(layer) -> bool:
+    """Causal self-attention over the whole context."""
+    window = layer.sliding_window_size
+    return (
+        not layer.is_cross_attention
+        and layer.attn_type != AttentionType.ENCODER_ONLY
+        and (window is None or window < 0)
+    )

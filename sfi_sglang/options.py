@@ -1,0 +1,92 @@
+"""What a request may ask of SFI, and the one parser every door uses."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PRESETS = {
+    "paper": {"prior": True, "nms": True, "exclusion": True, "span": False},
+    "span": {"prior": False, "nms": False, "exclusion": False, "span": True},
+}
+MAX_TOKENS = 1 << 20
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class SelectorOptions(_Strict):
+    """Selector stages, on or off. The default is the `span` preset."""
+
+    prior: bool = False
+    nms: bool = False
+    exclusion: bool = False
+    span: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in PRESETS:
+                raise ValueError(f"unknown preset {value!r}, expected one of {', '.join(PRESETS)}")
+            return PRESETS[value]
+        return value
+
+
+class SFIOptions(_Strict):
+    """One request's settings. Token counts are per KV head and layer."""
+
+    budget: int = Field(2048, ge=1, le=MAX_TOKENS, description="selected tokens (k)")
+    sink: int = Field(4, ge=0, le=MAX_TOKENS, description="first tokens, always visible (S)")
+    recent: int = Field(256, ge=1, le=MAX_TOKENS, description="last tokens, always visible (R)")
+    min_gap: int = Field(16, ge=1, le=MAX_TOKENS, description="fewest steps between refreshes")
+    max_segment: int = Field(64, ge=1, le=MAX_TOKENS, description="most steps between refreshes")
+    policy: Literal["sentence", "structural", "periodic", "never"] = Field(
+        "sentence", description="what ends a segment; `never` keeps sink and recent tokens only"
+    )
+    selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
+
+    @model_validator(mode="after")
+    def _order(self) -> "SFIOptions":
+        if self.max_segment < self.min_gap:
+            raise ValueError(f"max_segment ({self.max_segment}) must be at least min_gap ({self.min_gap})")
+        return self
+
+    @property
+    def selected(self) -> int:
+        """Tokens the Selector may keep: the budget, or none under policy `never`."""
+        return 0 if self.policy == "never" else self.budget
+
+    @property
+    def dense_limit(self) -> int:
+        """Longest context (tokens) that is attended in full."""
+        return self.sink + self.selected + self.recent
+
+    def recent_start(self, length: int) -> int:
+        """First recent position r0 of a context of `length` tokens, on a multiple of 16."""
+        return max(self.sink, (length - self.recent) // 16 * 16)
+
+
+def parse_sfi(value: Any) -> SFIOptions | None:
+    """The `sfi` value of a request: true, false, null or an object. Returns None for dense.
+
+    Raises:
+        ValueError: names the field, e.g. `sfi.budget: Input should be greater than or equal to 1`.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return SFIOptions()
+    if not isinstance(value, dict):
+        raise ValueError(f"sfi: expected true, false or an object, got {type(value).__name__}")
+    try:
+        return SFIOptions.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    path = ".".join(str(part) for part in ("sfi", *item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"{path}: unknown option"
+    return f"{path}: {item['msg']}"

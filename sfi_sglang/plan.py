@@ -1,0 +1,96 @@
+"""The host's decision for one forward pass: which rows are dense, fast or slow. Made before launch, read by the backend."""
+
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+
+from sfi_sglang.state import RequestState, requested, state_of
+from sfi_sglang.trigger import Vocabulary
+
+
+class Step(Enum):
+    DENSE = "dense"  # full attention, nothing recorded
+    FAST = "fast"  # attention to the visible memory only
+    SLOW = "slow"  # full attention; its evidence refreshes the memory
+    CHUNK = "chunk"  # prompt chunk with more to come: keep its last queries
+
+
+@dataclass(frozen=True)
+class Row:
+    step: Step
+    length: int  # context tokens after this pass
+    state: RequestState | None = None
+
+
+DENSE_ROW = Row(Step.DENSE, 0)
+
+
+class Planner:
+    """Plans every batch of one scheduler. Tensor-parallel ranks see the same requests and so decide alike."""
+
+    def __init__(self) -> None:
+        self.vocabulary: Vocabulary | None = None
+        self.rids: list[str] = []
+        self.rows: list[Row] = []
+
+    def read_vocabulary(self, scheduler) -> None:
+        """Decode the vocabulary once, at the server's warm-up request."""
+        if self.vocabulary is None:
+            self.vocabulary = Vocabulary.of(scheduler.tokenizer)
+
+    def plan(self, batch) -> None:
+        """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
+        assert self.vocabulary is not None
+        decode = batch.forward_mode.is_decode()
+        self.rids = [req.rid for req in batch.reqs]
+        self.rows = [DENSE_ROW] * len(batch.reqs)
+        for i, req in enumerate(batch.reqs):
+            state = state_of(req, self.vocabulary)
+            if state is None:
+                continue
+            if decode:
+                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]))
+            elif batch.forward_mode.is_extend():
+                total = len(req.origin_input_ids) + len(req.output_ids)
+                self.rows[i] = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
+
+    def abort(self, batch, message: str) -> None:
+        """Give up the SFI requests of a batch that could not be planned; its rows run dense until they end."""
+        from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+        self.rids, self.rows = [], []
+        for req in batch.reqs:
+            if requested(req):
+                req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+
+    def rows_for(self, rids: list[str] | None, batch_size: int) -> list[Row]:
+        """The plan if it was made for this very batch, else all dense (warm-up and idle passes)."""
+        return self.rows if rids == self.rids else [DENSE_ROW] * batch_size
+
+
+def plan_decode(state: RequestState, outputs, length: int) -> Row:
+    """One decode step of a request whose context, input token included, is `length` tokens."""
+    options = state.options
+    slow = state.tracker.step(outputs, visible=length - 1 - state.prompt_tokens)
+    if length <= options.dense_limit:
+        step = Step.DENSE
+    elif options.policy == "never":
+        step = Step.FAST
+    elif slow or state.memory is None:
+        step = Step.SLOW
+        state.tracker.refreshed()
+    else:
+        step = Step.FAST
+    state.steps.append(step is not Step.FAST)
+    return Row(step, length, state)
+
+
+def plan_extend(state: RequestState, end: int, total: int) -> Row:
+    """One prefill pass that reaches token `end` of `total`. The last one selects the first memory."""
+    options = state.options
+    if options.policy == "never" or total + 1 <= options.dense_limit:
+        return Row(Step.DENSE, end, state)
+    if end < total:
+        return Row(Step.CHUNK, end, state)
+    state.tracker.refreshed()
+    return Row(Step.SLOW, end, state)

@@ -1,0 +1,80 @@
+"""Entry point `sglang.srt.plugins`: SGLang calls `register` in every process it starts, before arguments are parsed."""
+
+import logging
+
+from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+from sfi_sglang import config, doors, hooks
+from sfi_sglang.plan import Planner
+
+logger = logging.getLogger(__name__)
+planner = Planner()  # one scheduler, one attention backend: they meet here
+
+
+def register() -> None:
+    """Install what this SGLang offers; refuse SFI requests (doors.unavailable) if anything is missing."""
+    for target in hooks.check():
+        logger.error("SFI requests will be refused: this SGLang has no %s", target)
+    installers = (_register_arguments, _register_backends, _register_doors, _register_scheduler)
+    for install in installers:
+        try:
+            install()
+        except LookupError as error:
+            logger.error("SFI: %s was not installed: %s", install.__name__, error)
+
+
+def _hook(target: str, function, kind: HookType) -> None:
+    if hooks.exists(target):
+        HookRegistry.register(target, function, kind)
+
+
+def _register_arguments() -> None:
+    _hook(hooks.CLI_ARGUMENTS, lambda _, parser: config.add_arguments(parser), HookType.AFTER)
+    _hook(hooks.CLI_PARSED, lambda _cls, args: config.keep_arguments(args), HookType.BEFORE)
+
+
+def _register_backends() -> None:
+    hooks.resolve(hooks.BACKEND_CHOICES)([doors.BACKEND])
+    hooks.resolve(hooks.BACKEND_REGISTRY)(doors.BACKEND)(_attention_backend)
+    hooks.resolve(hooks.CACHE_REGISTRY)(doors.BACKEND, _radix_cache)
+
+
+def _attention_backend(runner):
+    from sfi_sglang.backend import SFIAttnBackend
+
+    return SFIAttnBackend(runner, planner)
+
+
+def _radix_cache(context):
+    from sfi_sglang.radix import SFIRadixCache
+
+    return hooks.resolve(hooks.CACHE_FACTORY)(context, cache_class=SFIRadixCache)
+
+
+def _register_doors() -> None:
+    for model in (hooks.CHAT_REQUEST, hooks.COMPLETION_REQUEST):
+        doors.open_openai_field(hooks.resolve(model))
+    _hook(hooks.CHAT_PARAMS, doors.chat_params, HookType.AFTER)
+    _hook(hooks.COMPLETION_PARAMS, doors.completion_params, HookType.AFTER)
+    _hook(hooks.GENERATE_CONTRACT, doors.check_contract, HookType.AFTER)
+    _hook(hooks.TOKENIZED, doors.admit, HookType.BEFORE)
+
+
+def _register_scheduler() -> None:
+    from sfi_sglang import responses
+
+    _hook(hooks.RUN_BATCH, _plan_batch, HookType.BEFORE)
+    _hook(hooks.META_INFO, responses.attach_info, HookType.AROUND)
+    if hooks.exists(hooks.RESPONSE_INFO) and hooks.exists(hooks.HAS_RESPONSE_INFO):
+        HookRegistry.register(hooks.RESPONSE_INFO, responses.build_info, HookType.REPLACE)
+        hooks.resolve(hooks.STREAMER).has_additional_customized_info = True
+
+
+def _plan_batch(scheduler, batch, *args, **kwargs) -> None:
+    """BEFORE Scheduler.run_batch. An error here may cost the SFI requests of the batch, never the server."""
+    try:
+        planner.read_vocabulary(scheduler)
+        planner.plan(batch)
+    except Exception as error:
+        logger.exception("SFI planning failed")
+        planner.abort(batch, f"sfi: planning failed: {error!r}")

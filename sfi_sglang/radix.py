@@ -1,0 +1,25 @@
+"""SFIRadixCache: SGLang's unified prefix cache, seen by SFI requests."""
+
+import dataclasses
+
+from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
+
+from sfi_sglang.backend import PROMPT_QUERIES
+from sfi_sglang.state import requested
+
+
+class SFIRadixCache(UnifiedRadixCache):
+    """A thin subclass: tree, eviction and HiCache are SGLang's (srt/mem_cache/unified_radix_cache.py)."""
+
+    def match_prefix(self, params):
+        """An SFI prompt recomputes its last W tokens even when all of it is cached: the first selection needs their
+        queries, and with fewer of them a warm run would select other tokens than a cold one."""
+        if params.req is not None and requested(params.req):
+            limit = len(params.req.origin_input_ids) + len(params.req.output_ids) - PROMPT_QUERIES
+            params = dataclasses.replace(params, key=params.key[: max(limit, 0)])
+        return super().match_prefix(params)
+
+    def on_release(self, req, **kwargs):
+        super().on_release(req, **kwargs)
+        if (state := getattr(req, "sfi", None)) is not None:
+            state.release()

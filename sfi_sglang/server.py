@@ -1,0 +1,113 @@
+"""Start a real SGLang server with the right flags for this machine, and stop it with everything it started."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import requests
+
+from sfi_sglang.model import EMBEDDED, embedded_model
+
+SFI_FLAGS = ["--radix-cache-backend", "sfi"]
+CPU_FLAGS = [
+    "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
+    "--constrained-json-disable-any-whitespace", "--enable-metrics",
+]  # fmt: skip
+EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
+START_TIMEOUT = 180.0
+
+
+def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
+    """Arguments of `sglang serve`: this machine's defaults, then `flags`, which win. No model: the embedded one."""
+    import torch
+
+    defaults = list(SFI_FLAGS)
+    if torch.cuda.is_available():
+        defaults += ["--decode-attention-backend", "sfi"]
+    else:
+        defaults += CPU_FLAGS
+    if model is None:
+        defaults += EMBEDDED_FLAGS
+    given = {flag.split("=")[0] for flag in flags if flag.startswith("--")}
+    return ["--model-path", model or str(embedded_model()), *_without(defaults, given), *flags]
+
+
+def _without(flags: list[str], given: set[str]) -> list[str]:
+    """Drop defaults that the user set too: argparse takes the last, but a log should not show both."""
+    kept, skip = [], False
+    for flag in flags:
+        if flag.startswith("--"):
+            skip = flag in given
+        if not skip:
+            kept.append(flag)
+    return kept
+
+
+def environment() -> dict[str, str]:
+    return {"PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"} | os.environ
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_server(
+    model: str | None = None, flags: Sequence[str] = (), log: Path | None = None, env: dict[str, str] | None = None
+) -> Iterator[str]:
+    """A healthy server on 127.0.0.1; yields its URL and ends the whole process tree on exit.
+
+    Raises:
+        RuntimeError: it ended or was not healthy within START_TIMEOUT; the message carries the log's tail.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "sglang.launch_server", *serve_command(model, flags)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    log = log or Path(os.devnull)
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment() | (env or {}), start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _await_healthy(url, process, log)
+            yield url
+        finally:
+            stop(process)
+
+
+def _await_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            if requests.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.3)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.is_file() else ""
+    raise RuntimeError(f"the server did not become healthy\n{tail}")
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a server and all its children: ask first, then insist."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        for child in psutil.wait_procs(family, timeout=5)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    if process.poll() is None:
+        process.kill()
+    process.wait()

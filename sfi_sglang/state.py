@@ -1,0 +1,72 @@
+"""What the scheduler process knows of one SFI request. It lives on SGLang's `Req`, so it ends with the request."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from sfi_sglang.options import SFIOptions, parse_sfi
+from sfi_sglang.trigger import SegmentTracker, Vocabulary
+
+
+@dataclass(frozen=True)
+class SparseMemory:
+    """The selected memory: token positions, never KV slots, because SGLang rewrites the slots of a running request when
+    a published prefix is deduplicated.
+
+    positions: int64 [layers, KV heads, n], ascending, all in [sink, recent_start).
+    recent_start: r0; every position from here on is visible too.
+    """
+
+    positions: Tensor
+    recent_start: int
+
+
+@dataclass
+class RequestState:
+    """Options, segment, memory and counts of one request."""
+
+    options: SFIOptions
+    prompt_tokens: int
+    tracker: SegmentTracker
+    memory: SparseMemory | None = None
+    query_tail: dict[int, Tensor] = field(default_factory=dict)  # layer -> last prompt queries [<= W, heads, D]
+    steps: bytearray = field(default_factory=bytearray)  # one per launched decode step: 1 slow, 0 fast
+    coverage: list[float] = field(default_factory=list)  # one per slow step that had an old memory
+    inherited_tokens: int = 0
+    reported: bool = False
+
+    def release(self) -> None:
+        """Drop the tensors when the request leaves its KV row: finished, aborted or retracted."""
+        self.memory = None
+        self.query_tail.clear()
+
+    def summary(self, outputs: int) -> dict[str, Any]:
+        """The response's `meta_info["sfi"]`. The first of `outputs` tokens comes from the prefill, and overlap
+        scheduling may have launched one step more than was used."""
+        used = self.steps[: max(outputs - 1, 0)]
+        slow = sum(used)
+        return {
+            "slow_steps": slow,
+            "fast_steps": len(used) - slow,
+            "budget": self.options.budget,
+            "prompt_tokens": self.prompt_tokens,
+            "inherited_tokens": self.inherited_tokens,
+            "coverage": round(sum(self.coverage) / len(self.coverage), 4) if self.coverage else None,
+        }
+
+
+def requested(req) -> dict | None:
+    """The validated `sfi` object that the door left in the request's custom_params, None for a dense request."""
+    params = req.sampling_params.custom_params
+    return params.get("sfi") if isinstance(params, dict) else None
+
+
+def state_of(req, vocabulary: Vocabulary) -> RequestState | None:
+    """The request's state, made on first use; None for a dense request."""
+    state = getattr(req, "sfi", None)
+    if state is None and (value := requested(req)):
+        options = parse_sfi(value)
+        assert options is not None
+        state = req.sfi = RequestState(options, len(req.origin_input_ids), SegmentTracker(options, vocabulary))
+    return state

@@ -1,0 +1,66 @@
+"""Attention in plain torch, device-agnostic: the CPU's executor and the reference of every kernel.
+
+One primitive serves dense and sparse decoding: gather the visible tokens of each KV head through the request's slots,
+then attend. Indices are flat rows of the KV pool seen as [slots * KV heads, D].
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def head_major(slots: Tensor, kv_heads: int) -> Tensor:
+    """Flat pool rows of `slots` [..., n], shared by the heads, or [..., KV, n], own per head -> int64 [..., KV, n]."""
+    heads = torch.arange(kv_heads, device=slots.device)[:, None]
+    return slots.long() * kv_heads + heads
+
+
+def dense_index(slots: Tensor, kv_heads: int) -> Tensor:
+    """Every token of a request: slots [L] -> [KV, L]."""
+    return head_major(slots[None, :], kv_heads)
+
+
+def visible_positions(positions: Tensor, sink: int, recent_start: int, length: int) -> Tensor:
+    """sink + selected + recent: positions [layers, KV, n] -> [layers, KV, sink + n + length - recent_start]."""
+    device = positions.device
+    fixed = torch.cat([torch.arange(sink, device=device), torch.arange(recent_start, length, device=device)])
+    return torch.cat([fixed.expand(*positions.shape[:-1], -1), positions], dim=-1)
+
+
+def gather(pool: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows of a KV pool [slots, KV, D] by flat index [KV, n] -> [KV, n, D]."""
+    rows = pool.view(-1, pool.shape[-1]).index_select(0, index.reshape(-1))
+    return rows.view(*index.shape, pool.shape[-1]).to(dtype)
+
+
+def decode(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """One query token: q [heads, D], k and v [KV, n, D] -> [heads, Dv]. Query heads ride on the query axis (GQA)."""
+    kv_heads = k.shape[0]
+    grouped = q.view(1, kv_heads, -1, q.shape[-1])
+    return scaled_dot_product_attention(grouped, k[None], v[None], scale=scale).reshape(q.shape[0], -1)
+
+
+def extend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The last m tokens of a context of L: q [m, heads, D], k and v [KV, L, D] -> [m, heads, Dv], causal."""
+    m, heads, _ = q.shape
+    length, group = k.shape[1], heads // k.shape[0]
+    k, v = (x.repeat_interleave(group, 0)[None] for x in (k, v))
+    q = q.transpose(0, 1)[None]
+    if m == length:
+        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    else:
+        query, key = (torch.arange(start, length, device=q.device) for start in (length - m, 0))
+        out = scaled_dot_product_attention(q, k, v, attn_mask=key[None, :] <= query[:, None], scale=scale)
+    return out[0].transpose(0, 1)
+
+
+def grouped_queries(q: Tensor, kv_heads: int) -> Tensor:
+    """Evidence rows by KV head: q [W, heads, D] -> [KV, W * G, D]."""
+    w, heads, dim = q.shape
+    return q.view(w, kv_heads, heads // kv_heads, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
+
+
+def coverage(logits: Tensor, visible: Tensor) -> float:
+    """Mean attention mass on the visible tokens: logits [KV, R, L], visible [KV, n] positions."""
+    mass = logits.softmax(-1).mean(1)
+    return float(mass.gather(-1, visible).sum(-1).mean())
