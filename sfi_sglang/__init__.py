@@ -1,7 +1,3 @@
-"""Slow-Fast Inference for SGLang. `import sfi_sglang` adds `sfi=` to SGLang's frontend language."""
-
-from sfi_sglang.frontend import install
+"""Slow-Fast Inference for SGLang. `import sfi_sglang.frontend` adds `sfi=` to SGLang's frontend language."""
 
 __version__ = "0.1.0"
-
-install()

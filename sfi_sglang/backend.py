@@ -46,10 +46,7 @@ class SFIAttnBackend(TorchNativeAttnBackend):
         super().init_forward_metadata(forward_batch)
         rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
         lengths = forward_batch.seq_lens_cpu.tolist()
-        if forward_batch.forward_mode.is_decode():
-            counts = [1] * len(lengths)
-        else:
-            counts = forward_batch.extend_seq_lens_cpu
+        counts = [1] * len(lengths) if forward_batch.forward_mode.is_decode() else forward_batch.extend_seq_lens_cpu
         self.passes, start = [], 0
         for row, pool_row, length, count in zip(
             rows, forward_batch.req_pool_indices.tolist(), lengths, counts, strict=True
@@ -60,9 +57,10 @@ class SFIAttnBackend(TorchNativeAttnBackend):
 
     def _prepare(self, row: Row, slots: Tensor, queries: slice, length: int) -> RowPass:
         visible = None
-        if row.step in (Step.FAST, Step.SLOW):
+        if row.state is not None and row.step in (Step.FAST, Step.SLOW):
             visible = visible_positions(row.state, length, self.layers, self.kv_heads, slots.device)
         if row.step is Step.FAST:
+            assert visible is not None, "a fast step needs a memory"
             return RowPass(row, queries, attention.head_major(slots[visible], self.kv_heads))
         return RowPass(row, queries, attention.dense_index(slots, self.kv_heads), visible)
 
@@ -93,10 +91,12 @@ class SFIAttnBackend(TorchNativeAttnBackend):
                 out[item.queries] = attention.decode(queries[0], k_row, v_row, layer.scaling)
             else:
                 out[item.queries] = attention.extend(queries, k_row, v_row, layer.scaling)
+            if (state := item.row.state) is None:
+                continue
             if item.row.step is Step.CHUNK:
-                self._keep_tail(item.row.state, layer.layer_id, queries)
+                self._keep_tail(state, layer.layer_id, queries)
             elif item.row.step is Step.SLOW:
-                self._observe(item, layer, queries, k_row)
+                self._observe(item, state, layer, queries, k_row)
         return out.view(q.shape[0], -1)
 
     def _keep_tail(self, state: RequestState, layer_id: int, queries: Tensor) -> Tensor:
@@ -106,15 +106,14 @@ class SFIAttnBackend(TorchNativeAttnBackend):
         state.query_tail[layer_id] = joined[-PROMPT_QUERIES:].clone()
         return state.query_tail[layer_id]
 
-    def _observe(self, item: RowPass, layer, queries: Tensor, keys: Tensor) -> None:
+    def _observe(self, item: RowPass, state: RequestState, layer, queries: Tensor, keys: Tensor) -> None:
         """Take this layer's evidence of a slow row; after the last layer, select the new memory of all layers."""
-        state, length = item.row.state, item.row.length
         prefill = queries.shape[0] > 1 or bool(state.query_tail)
         rows = self._keep_tail(state, layer.layer_id, queries) if prefill else queries
         logits = selector.attention_logits(attention.grouped_queries(rows, self.kv_heads), keys, layer.scaling)
         if item.old_visible is not None:
             item.coverage.append(attention.coverage(logits, item.old_visible[layer.layer_id]))
-        sink, recent_start = state.options.sink, state.options.recent_start(length)
+        sink, recent_start = state.options.sink, state.options.recent_start(item.row.length)
         item.evidence.append(selector.power_mean(logits[..., sink:recent_start].log_softmax(-1)))
         if layer.layer_id == self.layers - 1:
             picks = selector.select(

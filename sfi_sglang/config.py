@@ -1,7 +1,9 @@
-"""Server settings. They travel in the environment, because SGLang's scheduler processes re-run the plugin from nothing."""
+"""Server settings. They travel in the environment: SGLang's scheduler processes run the plugin anew."""
 
 import argparse
 import os
+
+import torch
 
 DEFAULT_ENV = "SFI_DEFAULT"
 
@@ -22,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def keep_arguments(args: argparse.Namespace) -> None:
-    """Put the parsed settings where the spawned processes find them."""
+    """Put the parsed settings where the spawned processes find them. Without CUDA `sfi` serves the prefill as well: the
+    stock CPU backend recomputes the whole prompt for every new token."""
     if hasattr(args, "sfi_default"):
         os.environ[DEFAULT_ENV] = args.sfi_default
+    backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
+    if backends == ["sfi", None, None] and not torch.cuda.is_available():
+        args.attention_backend = "sfi"

@@ -77,7 +77,7 @@ def admit(manager, obj, *args, **kwargs) -> None:
         raise ValueError(f"sfi: not available on this server: {reason}")
     if (params.get("beam_width") or 1) > 1:
         raise ValueError("sfi: beam search (beam_width) is not supported")
-    params["custom_params"] = {**(custom or {}), "sfi": options.model_dump()}
+    params["custom_params"] = {**(custom or {}), "sfi": options.flat()}
 
 
 def unavailable(server_args, model_config) -> str | None:

@@ -1,7 +1,7 @@
 """`sfi=` in SGLang's frontend language: `sgl.gen("x", sfi=True)` and `program.run(..., sfi=True)`.
 
-The language runs in the client's process, where no plugin is loaded; `import sfi_sglang` installs this. The value rides
-on the sampling parameters and reaches the server as `custom_params`.
+The language runs in the client's process, where no plugin is loaded: `import sfi_sglang.frontend` installs this. The
+value rides on the sampling parameters and reaches the server as `custom_params`.
 """
 
 import copy
@@ -95,3 +95,6 @@ def _srt_kwargs(original):
         return kwargs
 
     return to_srt_kwargs
+
+
+install()

@@ -1,8 +1,8 @@
 """Every SGLang internal this plugin touches, named once, and whether it is there.
 
-SGLang only logs a plugin's exceptions, so a name that moved would leave a request silently dense. Therefore each target
-is looked up when the plugin loads; what is missing is remembered and SFI requests are refused with its name, while dense
-requests go on (see doors.py).
+SGLang only logs a plugin's exceptions, so a name that moved would leave a request silently dense. Therefore each
+target is looked up when the plugin loads; what is missing is remembered and SFI requests are refused with its name,
+while dense requests go on (see doors.py).
 """
 
 import pkgutil

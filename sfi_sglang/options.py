@@ -4,10 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-PRESETS = {
-    "paper": {"prior": True, "nms": True, "exclusion": True, "span": False},
-    "span": {"prior": False, "nms": False, "exclusion": False, "span": True},
-}
+PRESETS = {"paper": ("prior", "nms", "exclusion"), "span": ("span",)}
+PLAIN = "plain"  # no stage but the power mean and the top-k
 MAX_TOKENS = 1 << 20
 
 
@@ -16,7 +14,7 @@ class _Strict(BaseModel):
 
 
 class SelectorOptions(_Strict):
-    """Selector stages, on or off. The default is the `span` preset."""
+    """Selector stages, on or off; given as an object, a preset's name, or stage names joined by `+`."""
 
     prior: bool = False
     nms: bool = False
@@ -25,12 +23,18 @@ class SelectorOptions(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _preset(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            if value not in PRESETS:
-                raise ValueError(f"unknown preset {value!r}, expected one of {', '.join(PRESETS)}")
-            return PRESETS[value]
-        return value
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        stages = PRESETS[value] if value in PRESETS else value.split("+") if value != PLAIN else ()
+        if unknown := [stage for stage in stages if stage not in cls.model_fields]:
+            known = ", ".join((*PRESETS, PLAIN, *cls.model_fields))
+            raise ValueError(f"unknown preset or stage {unknown[0]!r}, expected {known}")
+        return {stage: stage in stages for stage in cls.model_fields}
+
+    def name(self) -> str:
+        """The stages that are on, joined by `+`."""
+        return "+".join(stage for stage, on in self if on) or PLAIN
 
 
 class SFIOptions(_Strict):
@@ -51,6 +55,10 @@ class SFIOptions(_Strict):
         if self.max_segment < self.min_gap:
             raise ValueError(f"max_segment ({self.max_segment}) must be at least min_gap ({self.min_gap})")
         return self
+
+    def flat(self) -> dict[str, int | str]:
+        """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""
+        return {**self.model_dump(exclude={"selector"}), "selector": self.selector.name()}
 
     @property
     def selected(self) -> int:

@@ -1,4 +1,4 @@
-"""The host's decision for one forward pass: which rows are dense, fast or slow. Made before launch, read by the backend."""
+"""The host's decision for one forward pass: which rows are dense, fast or slow."""
 
 from dataclasses import dataclass
 from enum import Enum

@@ -1,4 +1,4 @@
-"""The platform class itself, apart from `platform.py` because importing SGLang's platform layer there would be circular."""
+"""The platform class, apart from `platform.py`: importing SGLang's platform layer there would be circular."""
 
 from sglang.srt.platforms.cpu import CpuDeviceMixin
 from sglang.srt.platforms.device_mixin import PlatformEnum

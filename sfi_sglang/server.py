@@ -1,6 +1,7 @@
 """Start a real SGLang server with the right flags for this machine, and stop it with everything it started."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -21,7 +22,9 @@ CPU_FLAGS = [
     "--constrained-json-disable-any-whitespace", "--enable-metrics",
 ]  # fmt: skip
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
+SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
 START_TIMEOUT = 180.0
+PR_SET_PDEATHSIG = 1
 
 
 def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
@@ -62,20 +65,31 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(
-    model: str | None = None, flags: Sequence[str] = (), log: Path | None = None, env: dict[str, str] | None = None
+    model: str | None = None,
+    flags: Sequence[str] = (),
+    *,
+    defaults: bool = True,
+    log: Path | None = None,
+    env: dict[str, str] | None = None,
 ) -> Iterator[str]:
-    """A healthy server on 127.0.0.1; yields its URL and ends the whole process tree on exit.
+    """A healthy server on 127.0.0.1; yields its URL and ends the whole process tree on exit. Without `defaults` it gets
+    `flags` alone, as a plain `sglang serve` would.
 
     Raises:
         RuntimeError: it ended or was not healthy within START_TIMEOUT; the message carries the log's tail.
     """
     port = free_port()
-    command = [sys.executable, "-m", "sglang.launch_server", *serve_command(model, flags)]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    arguments = serve_command(model, flags) if defaults else ["--model-path", model or str(embedded_model()), *flags]
+    command = [SGLANG, "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
     log = log or Path(os.devnull)
     with open(log, "w") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment() | (env or {}), start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment() | (env or {}),
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         try:
             url = f"http://127.0.0.1:{port}"
@@ -83,6 +97,12 @@ def running_server(
             yield url
         finally:
             stop(process)
+
+
+def _end_with_parent() -> None:
+    """In the child: a SIGTERM when the starter dies, however it dies, so that no server is left behind (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _await_healthy(url: str, process: subprocess.Popen, log: Path) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: each is a command that measures dense and SFI side by side and can write JSON."""

@@ -1,0 +1,131 @@
+"""The command line: `sfi-sglang serve | doctor | eval needle | demo`."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+app = typer.Typer(help="Slow-Fast Inference for SGLang.", no_args_is_help=True, add_completion=False)
+evals = typer.Typer(help="Quality of SFI beside dense, on a real server.", no_args_is_help=True)
+app.add_typer(evals, name="eval")
+console = Console()
+
+Server = Annotated[str | None, typer.Option(help="URL of a running server; none: start the embedded model")]
+RUNS = Path("runs")
+
+
+def main() -> None:
+    app()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def serve(context: typer.Context) -> None:
+    """Serve MODEL with SFI: the right flags for this machine, then yours.
+
+    sfi-sglang serve [MODEL] [sglang flags...]; no MODEL: the embedded SmolLM2-135M-Instruct.
+    """
+    from sfi_sglang.server import SGLANG, environment, serve_command
+
+    arguments = list(context.args)
+    if arguments in (["--help"], ["-h"]):
+        console.print(context.get_help())
+        console.print("All other flags are SGLang's: `sglang serve --help`.")
+        return
+    model = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
+    os.execve(SGLANG, ["sglang", "serve", *serve_command(model, arguments)], environment())
+
+
+@app.command()
+def doctor() -> None:
+    """Say which hooks are installed, which versions are there and what is missing. Exit code 1 if SFI cannot run."""
+    from sfi_sglang import diagnosis
+
+    report = diagnosis.examine()
+    diagnosis.show(report, console)
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+@evals.command()
+def needle(
+    server: Server = None,
+    lengths: Annotated[str, typer.Option(help="prompt lengths in tokens, comma-separated")] = "2000,4000,7000",
+    trials: Annotated[int, typer.Option(min=1, help="trials per length, depths varied")] = 8,
+    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+    seed: int = 1,
+    out: Annotated[Path | None, typer.Option(help="write the scores as JSON")] = None,
+) -> None:
+    """Retrieval of a number told once: dense, presets span and paper, sink+recent of equal size."""
+    from sfi_sglang.evals import needle as test
+    from sfi_sglang.evals.report import provenance
+
+    sizes = [int(size) for size in lengths.split(",")]
+    chosen = test.variants(budget)
+    with connected(server) as url, progress() as bar:
+        count_tokens = token_counter(url)
+        task = bar.add_task("needle", total=len(sizes) * trials)
+        scores = []
+        for size in sizes:
+            cases = test.make_trials(size, trials, seed, count_tokens)
+            scores += test.evaluate(url, cases, size, chosen, lambda: bar.advance(task))
+    table = Table("variant", *(f"{size} tokens" for size in sizes), title=f"Needle retrieved, {trials} trials a length")
+    for variant in chosen:
+        cells = [f"{s.found}/{s.trials}" for s in scores if s.variant == variant.label]
+        table.add_row(variant.label, *cells)
+    console.print(table)
+    if out:
+        out.write_text(json.dumps({**provenance(), "scores": [score.as_dict() for score in scores]}, indent=1))
+
+
+@app.command()
+def demo(
+    server: Server = None,
+    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+) -> None:
+    """A tool-calling agent over the OpenAI API, dense and with SFI, on questions whose answers are checked."""
+    from sfi_sglang.agents.demo import run_demo
+
+    with connected(server) as url:
+        run_demo(url, budget=budget, runs_dir=RUNS, console=console)
+
+
+@contextmanager
+def connected(url: str | None):
+    """The given server, or the embedded one for the time of the command."""
+    if url:
+        yield url.rstrip("/")
+        return
+    from sfi_sglang.server import running_server
+
+    RUNS.mkdir(exist_ok=True)
+    log = RUNS / "server.log"
+    with console.status(f"starting the server, log in {log}") as status, running_server(log=log) as started:
+        status.stop()
+        console.print(f"server up at {started}")
+        yield started
+
+
+def progress() -> Progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def token_counter(url: str):
+    """Token count of a text by the served model's own tokenizer."""
+    import requests
+    from tokenizers import Tokenizer
+
+    model_path = requests.get(f"{url}/get_model_info", timeout=10).json()["model_path"]
+    tokenizer = Tokenizer.from_file(str(Path(model_path) / "tokenizer.json"))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)

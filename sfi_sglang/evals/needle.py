@@ -1,0 +1,126 @@
+"""Needle retrieval: is a number told once in a long text still found when most of the context is out of sight?
+
+One trial is one prompt: natural sentences (random words break dense SmolLM2 past 3K tokens), the number at a depth that
+varies over the trials, the question last. Every variant answers the same prompts, so the prefix cache prefills once.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import requests
+
+SUBJECTS = (
+    "The harbor master", "An old teacher", "My neighbour", "The night train", "A young engineer", "The village baker",
+    "Our guide", "The head gardener", "A quiet librarian", "The ferry captain",
+)  # fmt: skip
+VERBS = (
+    "walked slowly past", "wrote a long letter about", "could not forget", "painted a picture of",
+    "talked at dinner about", "took great care of", "sold the last tickets for", "asked everyone about",
+)  # fmt: skip
+OBJECTS = (
+    "the stone bridge", "the winter market", "a silver lamp", "the garden behind the church", "the broken clock",
+    "a small yellow boat", "the road to the mountains", "the music school", "the empty station", "a box of old maps",
+)  # fmt: skip
+ENDINGS = (
+    "before the rain began", "while the children played outside", "on the first day of spring", "as the sun went down",
+    "although nobody had asked", "because the evening was warm", "and then went home", "just after the bells had rung",
+)  # fmt: skip
+ANSWER_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to decode: a label and the request's `sfi` value (None: dense)."""
+
+    label: str
+    sfi: dict | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    prompt: str
+    number: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """Retrieved of trials by one variant at one prompt length (tokens)."""
+
+    variant: str
+    length: int
+    found: int
+    trials: int
+    fast_steps: int
+    slow_steps: int
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def variants(budget: int, recent: int = 256) -> list[Variant]:
+    return [
+        Variant("dense", None),
+        Variant(f"span {budget}", {"budget": budget, "recent": recent, "selector": "span"}),
+        Variant(f"paper {budget}", {"budget": budget, "recent": recent, "selector": "paper"}),
+        Variant(f"sink+recent {budget + recent}", {"recent": budget + recent, "policy": "never"}),
+    ]
+
+
+def make_trial(tokens: int, depth: float, seed: int, count_tokens: Callable[[str], int]) -> Trial:
+    """A prompt of about `tokens` tokens with the needle at `depth` (0 first sentence, 1 last)."""
+    rng = random.Random(seed)
+    number = str(rng.randrange(10000, 99999))
+    question = "\nQuestion: What is the magic number mentioned above?\nAnswer: The magic number is"
+    sentences: list[str] = []
+    size = count_tokens(question) + 12
+    while size < tokens:
+        sentence = " ".join(rng.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, ENDINGS)) + "."
+        sentences.append(sentence)
+        size += count_tokens(" " + sentence)
+    sentences.insert(int(depth * len(sentences)), f"The magic number is {number}.")
+    return Trial(" ".join(sentences) + question, number)
+
+
+def make_trials(tokens: int, count: int, seed: int, count_tokens: Callable[[str], int]) -> list[Trial]:
+    return [make_trial(tokens, (i + 0.5) / count, seed * 1000 + tokens + i, count_tokens) for i in range(count)]
+
+
+def found(text: str, number: str) -> bool:
+    """Is the first number in the answer the right one, whole?"""
+    match = re.search(r"\d+", text)
+    return match is not None and match.group() == number
+
+
+def ask(url: str, trial: Trial, sfi: dict | None) -> dict:
+    params: dict = {"temperature": 0, "max_new_tokens": ANSWER_TOKENS, "custom_params": {"sfi": sfi or False}}
+    reply = requests.post(f"{url}/generate", json={"text": trial.prompt, "sampling_params": params}, timeout=600)
+    reply.raise_for_status()
+    return reply.json()
+
+
+def evaluate(
+    url: str, trials: Iterable[Trial], length: int, chosen: list[Variant], done: Callable[[], None] = lambda: None
+) -> list[Score]:
+    """Ask every trial of every variant, a trial's variants together in one batch once its prompt is cached."""
+    replies: dict[str, list[tuple[bool, dict]]] = {variant.label: [] for variant in chosen}
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        for trial in trials:
+            first = ask(url, trial, chosen[0].sfi)
+            others = pool.map(lambda variant, t=trial: ask(url, t, variant.sfi), chosen[1:])
+            for variant, reply in zip(chosen, [first, *others], strict=True):
+                replies[variant.label].append((found(reply["text"], trial.number), reply["meta_info"].get("sfi") or {}))
+            done()
+    return [
+        Score(
+            label,
+            length,
+            sum(ok for ok, _ in results),
+            len(results),
+            sum(info.get("fast_steps", 0) for _, info in results),
+            sum(info.get("slow_steps", 0) for _, info in results),
+        )
+        for label, results in replies.items()
+    ]

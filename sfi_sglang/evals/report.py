@@ -1,0 +1,42 @@
+"""Where a figure comes from: versions, machine, command and date, to be stored beside every result."""
+
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("sfi-sglang", "sglang", "torch", "flashinfer-python", "triton", "transformers", "openai")
+
+
+def versions() -> dict[str, str | None]:
+    """Installed version of every package that matters; None where it is missing."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as info:
+            return next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def provenance() -> dict:
+    command = shlex.join([sys.argv[0].rsplit("/", 1)[-1], *sys.argv[1:]])
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {"command": command, "date": now, "machine": machine(), "versions": versions()}

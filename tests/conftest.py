@@ -1,0 +1,68 @@
+"""One real server for the whole session, started when the first test asks for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import requests
+from hypothesis import settings
+from openai import OpenAI
+
+from sfi_sglang.server import running_server
+
+settings.register_profile("slow machine", deadline=None)
+settings.load_profile("slow machine")
+
+PROBE = str(Path(__file__).parent / "probe")
+CHUNK = 2048  # prompt tokens per prefill pass of the shared server
+
+
+def probe_env(**extra: str) -> dict[str, str]:
+    path = os.pathsep.join(part for part in (PROBE, os.environ.get("PYTHONPATH")) if part)
+    return {"PYTHONPATH": path, **extra}
+
+
+def pytest_collection_modifyitems(items):
+    """Pure tests first: they fail fast and need no server. GPU tests are skipped only where no GPU exists."""
+    import torch
+
+    items.sort(key=lambda item: "server" in item.keywords)
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with running_server(flags=["--chunked-prefill-size", str(CHUNK)], log=log, env=probe_env()) as url:
+        yield url
+
+
+@pytest.fixture
+def client(server):
+    return OpenAI(base_url=f"{server}/v1", api_key="none")
+
+
+def generate(url: str, text, sfi=None, tokens: int = 32, **params) -> dict:
+    """POST /generate, greedy. `text` and `sfi` may be lists, served as one batch."""
+
+    def one(value) -> dict:
+        return {"temperature": 0, "max_new_tokens": tokens, "custom_params": {"sfi": value}, **params}
+
+    sampling = [one(value) for value in sfi] if isinstance(sfi, list) else one(sfi)
+    reply = requests.post(f"{url}/generate", json={"text": text, "sampling_params": sampling}, timeout=300)
+    reply.raise_for_status()
+    return reply.json()
+
+
+def flush(url: str) -> None:
+    requests.post(f"{url}/flush_cache", timeout=30).raise_for_status()
+
+
+def story(sentences: int, start: int = 0) -> str:
+    """Numbered prose: about 17 tokens a sentence."""
+    lines = (
+        f"On day {i} the harbor master wrote that {i % 17} ships came in." for i in range(start, start + sentences)
+    )
+    return " ".join(lines)

@@ -1,0 +1,26 @@
+"""A second plugin on a test server's path: it renames a hook target and keeps coverage of killed processes."""
+
+import os
+import threading
+import time
+
+
+def register() -> None:
+    if renamed := os.environ.get("PROBE_RENAME"):
+        from sfi_sglang import hooks
+
+        target = getattr(hooks, renamed) + "_renamed"
+        hooks.SERVER_TARGETS = tuple(target if t == getattr(hooks, renamed) else t for t in hooks.SERVER_TARGETS)
+        setattr(hooks, renamed, target)
+    if os.environ.get("COVERAGE_PROCESS_CONFIG") or os.environ.get("COVERAGE_PROCESS_START"):
+        threading.Thread(target=_save_coverage, daemon=True).start()
+
+
+def _save_coverage() -> None:
+    """SGLang ends its processes by SIGKILL, which leaves coverage no time to write."""
+    import coverage
+
+    while True:
+        time.sleep(2)
+        if current := coverage.Coverage.current():
+            current.save()
