@@ -12,9 +12,12 @@ from sfi_sglang.agents.tools import Tool, ToolError
 
 FINAL = "answer"
 MAX_TOKENS = 128
-CALL_END = "</tool_call>"  # the grammar admits prose after a call; stop there, and leave the mark for the parser
 TIMEOUT, RETRIES = 300.0, 2
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"  # some servers' grammars admit prose around: stop at the end mark
+NO_CALL = "Error: this was no complete tool call."
 NUDGE = "You made this same call before. Make a different one."
+
+Message = dict[str, Any]
 
 
 def make_client(url: str) -> openai.OpenAI:
@@ -22,15 +25,23 @@ def make_client(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=TIMEOUT, max_retries=RETRIES)
 
 
-@dataclass
-class Turn:
-    """One request: its call, and what it cost in seconds and tokens. `decode_seconds` is time after the first token."""
+@dataclass(frozen=True)
+class Step:
+    """A planned step: the tool to call, and what to tell the model about it."""
 
     tool: str
+    instruction: str
+
+
+@dataclass
+class Turn:
+    """One request: its call (tool None: the model made none), its cost in seconds and tokens, the server's SFI report.
+    `decode_seconds` is the time after the first token."""
+
+    tool: str | None
     arguments: str
     failed: bool
     seconds: float
-    first_token_seconds: float
     decode_seconds: float
     prompt_tokens: int
     completion_tokens: int
@@ -60,30 +71,38 @@ def run_agent(
     task: str,
     tools: Sequence[Tool],
     *,
-    plan: Sequence[str] = (),
+    plan: Sequence[Step] = (),
     sfi: dict[str, Any] | None = None,
     max_steps: int = 8,
     transcript: Path | None = None,
 ) -> AgentResult:
-    """Work on `task`. `plan` names the tools of the first steps, for models too small to choose; a failed step of it is
-    tried again. Never raises for API or tool errors: they are in the result, which `transcript` keeps as JSON."""
+    """Work on `task`; `transcript` keeps the messages and the result as JSON. API and tool errors are in the result.
+
+    plan: the first steps, for models too small to choose. A failed step is tried again; after the plan, or
+    without one, the model may call any tool.
+    """
     by_name = {tool.name: tool for tool in tools}
-    messages = [{"role": "system", "content": describe(tools)}, {"role": "user", "content": task}]
+    messages: list[Message] = [{"role": "system", "content": describe(tools)}, {"role": "user", "content": task}]
     result = AgentResult()
     remaining = list(plan)
     seen: set[tuple[str, str]] = set()
     try:
         while result.finish_reason != "answered" and result.steps < max_steps:
-            choice = remaining[0] if remaining else None
-            if choice and result.turns:
-                messages.append({"role": "user", "content": f"{task} Now call {choice}."})
-            turn, call_id = ask(client, model, messages, tools, choice, sfi)
+            offered = [by_name[remaining[0].tool]] if remaining else tools
+            if remaining:
+                step = remaining[0]
+                messages.append({"role": "user", "content": f"Now call {step.tool}. {step.instruction}"})
+            turn, reply = ask(client, model, messages, offered, sfi)
             result.turns.append(turn)
+            messages.append(reply)
+            if turn.tool is None:
+                messages.append({"role": "user", "content": NO_CALL})
+                continue
             output = execute(by_name, turn)
-            if (turn.tool, turn.arguments) in seen:
-                output = f"{NUDGE}\n{output}"
-            seen.add((turn.tool, turn.arguments))
-            messages += exchange(turn, call_id, output)
+            call = (turn.tool, turn.arguments)
+            content = f"{NUDGE}\n{output}" if call in seen else output
+            seen.add(call)
+            messages.append({"role": "tool", "tool_call_id": reply["tool_calls"][0]["id"], "content": content})
             if not turn.failed:
                 remaining = remaining[1:]
                 if turn.tool == FINAL:
@@ -100,24 +119,29 @@ def run_agent(
 def describe(tools: Sequence[Tool]) -> str:
     """The system prompt. It names the tools itself: small models' chat templates drop the request's `tools`."""
     lines = [f"- {tool.name}({', '.join(tool.schema()['properties'])}): {tool.description}" for tool in tools]
-    return "\n".join(["You answer questions about Python source files. Each turn you call one tool:", *lines])
+    task = "You answer questions about Python source files. Each turn you call one of these tools:"
+    return "\n".join([task, *lines, f"Write {CALL_START}, the call as JSON, {CALL_END} and nothing else."])
+
+
+def as_text(name: str, arguments: str) -> str:
+    """A call as the model writes it, for templates that drop `tool_calls`."""
+    return f'{CALL_START}\n{{"name": "{name}", "arguments": {arguments}}}\n{CALL_END}'
 
 
 def ask(
-    client: openai.OpenAI,
-    model: str,
-    messages: list[dict[str, Any]],
-    tools: Sequence[Tool],
-    choice: str | None,
-    sfi: dict[str, Any] | None,
-) -> tuple[Turn, str]:
-    """One request for one call, of tool `choice` or of any; returns what came back and the call's id."""
+    client: openai.OpenAI, model: str, messages: list[Message], tools: Sequence[Tool], sfi: dict[str, Any] | None
+) -> tuple[Turn, Message]:
+    """One request for one call of one of `tools`: its record, and the assistant's message for the history.
+
+    Raises:
+        openai.OpenAIError: no answer, or a refused request.
+    """
     began = time.perf_counter()
     response = client.chat.completions.create(  # type: ignore[call-overload]
         model=model,
         messages=messages,
         tools=[tool.definition() for tool in tools],
-        tool_choice={"type": "function", "function": {"name": choice}} if choice else "required",
+        tool_choice="required",
         parallel_tool_calls=False,
         temperature=0,
         max_tokens=MAX_TOKENS,
@@ -125,43 +149,33 @@ def ask(
         extra_body={"sfi": sfi, "return_meta_info": True, "no_stop_trim": True},
     )
     seconds = time.perf_counter() - began
-    reply = response.choices[0]
-    meta = reply.model_extra["meta_info"]
-    calls = reply.message.tool_calls
-    name, arguments, call_id = choice or "", reply.message.content or "", "call_0"
-    if calls:
-        name, arguments, call_id = calls[0].function.name, calls[0].function.arguments, calls[0].id
+    message, meta = response.choices[0].message, response.choices[0].model_extra["meta_info"]
+    call = message.tool_calls[0] if message.tool_calls else None
     turn = Turn(
-        tool=name,
-        arguments=arguments,
-        failed=not calls,
+        tool=call.function.name if call else None,
+        arguments=call.function.arguments if call else "",
+        failed=call is None,
         seconds=seconds,
-        first_token_seconds=meta["first_token_latency"],
         decode_seconds=meta["e2e_latency"] - meta["first_token_latency"],
         prompt_tokens=meta["prompt_tokens"],
         completion_tokens=meta["completion_tokens"],
         cached_tokens=meta["cached_tokens"],
         sfi=meta.get("sfi"),
     )
-    return turn, call_id
+    if call is None:
+        return turn, {"role": "assistant", "content": message.content or ""}
+    function = {"name": call.function.name, "arguments": call.function.arguments}
+    called = {"id": call.id, "type": "function", "function": function}
+    text = as_text(call.function.name, call.function.arguments)
+    return turn, {"role": "assistant", "content": text, "tool_calls": [called]}
 
 
 def execute(tools: dict[str, Tool], turn: Turn) -> str:
     """The text for the model: the tool's output, or the error, and then the turn is marked as failed."""
     try:
-        if turn.failed or turn.tool not in tools:
-            raise ToolError("this was no complete tool call")
+        if turn.tool not in tools:
+            raise ToolError(f"there is no tool {turn.tool}")
         return tools[turn.tool].run(turn.arguments)
     except ToolError as error:
         turn.failed = True
         return f"Error: {error}"
-
-
-def exchange(turn: Turn, call_id: str, output: str) -> list[dict[str, Any]]:
-    """The assistant's call and the tool's reply. The call is in `content` too, for templates that drop tool_calls."""
-    function = {"name": turn.tool, "arguments": turn.arguments}
-    call = {"id": call_id, "type": "function", "function": function}
-    return [
-        {"role": "assistant", "content": f"{turn.tool}({turn.arguments})", "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": call_id, "content": output},
-    ]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "encodings"}
 MAX_HITS, CONTEXT = 6, 4
-MAX_LINES, MAX_COLUMNS = 80, 120
+MAX_LINES, MAX_COLUMNS = 100, 120
 MAX_DIGITS, MAX_EXPONENT = 50, 64
 
 
@@ -88,7 +88,8 @@ class Tree:
         """Relative paths, those near the root first."""
         found = (path.relative_to(self.root) for path in self.root.rglob("*.py"))
         kept = (path for path in found if SKIPPED.isdisjoint(path.parts))
-        return [path.as_posix() for path in sorted(kept, key=lambda path: (len(path.parts), path))]
+        inside = (path for path in kept if (self.root / path).resolve().is_relative_to(self.root))
+        return [path.as_posix() for path in sorted(inside, key=lambda path: (len(path.parts), path))]
 
     def lines(self, path: str) -> list[str]:
         """All lines of a file.

@@ -32,7 +32,7 @@ def inter_token_latencies(url: str, prompt: str, sfi: dict | None, tokens: int) 
     if sfi is None:
         del params["custom_params"]
     stamps = []
-    body = {"text": prompt, "stream": True, "sampling_params": params}
+    body: dict = {"text": prompt, "stream": True, "sampling_params": params}
     with requests.post(f"{url}/generate", json=body, stream=True, timeout=600) as reply:
         reply.raise_for_status()
         for line in reply.iter_lines():

@@ -6,6 +6,7 @@ while dense requests go on (see doors.py).
 """
 
 import pkgutil
+from collections.abc import Sequence
 
 SRT = "sglang.srt"
 
@@ -76,7 +77,7 @@ def exists(target: str) -> bool:
     return True
 
 
-def check(targets=SERVER_TARGETS) -> list[str]:
+def check(targets: Sequence[str] | None = None) -> list[str]:
     """Look every target up and remember the missing ones."""
-    missing[:] = [target for target in targets if not exists(target)]
+    missing[:] = [target for target in (targets or SERVER_TARGETS) if not exists(target)]
     return missing

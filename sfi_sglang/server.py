@@ -19,7 +19,7 @@ from sfi_sglang.model import EMBEDDED, embedded_model
 SFI_FLAGS = ["--radix-cache-backend", "sfi"]
 CPU_FLAGS = [
     "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
-    "--constrained-json-disable-any-whitespace", "--enable-metrics",
+    "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
 ]  # fmt: skip
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment

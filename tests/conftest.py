@@ -45,10 +45,11 @@ def client(server):
 
 
 def generate(url: str, text, sfi=None, tokens: int = 32, **params) -> dict:
-    """POST /generate, greedy. `text` and `sfi` may be lists, served as one batch."""
+    """POST /generate, greedy, always `tokens` tokens. `text` and `sfi` may be lists, served as one batch."""
 
     def one(value) -> dict:
-        return {"temperature": 0, "max_new_tokens": tokens, "custom_params": {"sfi": value}, **params}
+        fixed = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True}
+        return {**fixed, "custom_params": {"sfi": value}, **params}
 
     sampling = [one(value) for value in sfi] if isinstance(sfi, list) else one(sfi)
     reply = requests.post(f"{url}/generate", json={"text": text, "sampling_params": sampling}, timeout=300)

@@ -20,17 +20,17 @@ SHORT = [story(3 + i, start=11 * i) for i in range(6)]
 
 def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path):
     """Also `--sfi-default on`: requests that do not say are served with SFI, `false` is dense."""
-    with_overlap = generate(server, PROMPT, SMALL, tokens=48, ignore_eos=True)
-    dense = generate(server, PROMPT, None, tokens=48, ignore_eos=True)
+    with_overlap = generate(server, PROMPT, SMALL, tokens=48)
+    dense = generate(server, PROMPT, None, tokens=48)
     flags = ["--decode-attention-backend", "sfi", "--radix-cache-backend", "sfi", "--disable-overlap-schedule"]
     flags += ["--sfi-default", "on", "--device", "cpu", "--max-total-tokens", "16384"]
     log = tmp_path / "server.log"
     with running_server(flags=flags, defaults=False, log=log, env=probe_env()) as url:
-        without = generate(url, PROMPT, SMALL, tokens=48, ignore_eos=True)
+        without = generate(url, PROMPT, SMALL, tokens=48)
         assert without["text"] == with_overlap["text"]
         assert without["meta_info"]["sfi"] == with_overlap["meta_info"]["sfi"]
         assert generate(url, PROMPT, None, tokens=4)["meta_info"]["sfi"]["budget"] == 2048
-        off = generate(url, PROMPT, False, tokens=48, ignore_eos=True)
+        off = generate(url, PROMPT, False, tokens=48)
         assert "sfi" not in off["meta_info"] and off["text"] == dense["text"]
 
 

@@ -26,7 +26,7 @@ def test_a_budget_above_the_context_is_dense_token_for_token(server):
         texts = []
         for sfi in (None, {"budget": 4096}):
             flush(server)
-            texts.append(generate(server, prompt, sfi, tokens=64, ignore_eos=True)["output_ids"])
+            texts.append(generate(server, prompt, sfi, tokens=64)["output_ids"])
         assert texts[0] == texts[1]
 
 
@@ -41,7 +41,7 @@ def test_two_runs_agree_cold_and_warm_and_through_prefill_chunks(server):
 
 
 def test_meta_info_counts_every_step(server):
-    reply = generate(server, LONG, SMALL, tokens=40, ignore_eos=True)
+    reply = generate(server, LONG, SMALL, tokens=40)
     info = reply["meta_info"]["sfi"]
     assert info["slow_steps"] + info["fast_steps"] == 39  # the first token comes from the prefill
     assert 39 // 16 <= info["slow_steps"] <= 39 // 4
@@ -59,18 +59,18 @@ def test_a_request_that_outgrows_its_budget_starts_to_select(server):
     prompt = story(4)
     tokens = generate(server, prompt, None, tokens=1)["meta_info"]["prompt_tokens"]
     sfi = {"budget": 16, "sink": 4, "recent": tokens, "max_segment": 16}
-    info = generate(server, prompt, sfi, tokens=60, ignore_eos=True)["meta_info"]["sfi"]
+    info = generate(server, prompt, sfi, tokens=60)["meta_info"]["sfi"]
     assert info["fast_steps"] > 20 and info["slow_steps"] >= 16
 
 
 def test_policy_never_takes_no_slow_step(server):
-    info = generate(server, LONG, {"recent": 128, "policy": "never"}, tokens=24, ignore_eos=True)["meta_info"]["sfi"]
+    info = generate(server, LONG, {"recent": 128, "policy": "never"}, tokens=24)["meta_info"]["sfi"]
     assert (info["slow_steps"], info["fast_steps"]) == (0, 23) and info["coverage"] is None
 
 
 @pytest.mark.parametrize("policy", ["structural", "periodic"])
 def test_other_policies(server, policy):
-    info = generate(server, LONG, SMALL | {"policy": policy}, tokens=34, ignore_eos=True)["meta_info"]["sfi"]
+    info = generate(server, LONG, SMALL | {"policy": policy}, tokens=34)["meta_info"]["sfi"]
     assert info["fast_steps"] > 0 and info["slow_steps"] >= 2
 
 
@@ -82,7 +82,7 @@ def test_dense_and_sfi_share_a_batch(server):
     prompts = [LONG, story(50, 100) + QUESTION, story(55, 300) + QUESTION, story(45, 500) + QUESTION]
     for prompt in prompts:
         generate(server, prompt, None, tokens=1)  # same cached prefix for both batches
-    alone = generate(server, prompts, [None] * 4, tokens=24, ignore_eos=True)
+    alone = generate(server, prompts, [None] * 4, tokens=24)
     params = {"temperature": 0, "max_new_tokens": 24, "ignore_eos": True}
     mixed = requests.post(
         f"{server}/generate",
@@ -144,22 +144,21 @@ def test_generate_stream_ends_with_the_counts(server):
 
 
 @sgl.function
-def two_answers(s, text, sfi):
-    s += text + sgl.gen("first", max_tokens=12, sfi=sfi)
-    s += "\nAgain:" + sgl.gen("second", max_tokens=12)
+def two_answers(s, text, first):
+    s += text + sgl.gen("first", max_tokens=12, ignore_eos=True, sfi=first)
+    s += "\nAgain:" + sgl.gen("second", max_tokens=12, ignore_eos=True)
 
 
 def test_frontend_language(server):
     backend = sgl.RuntimeEndpoint(server)
-    assert two_answers.run(text=LONG, sfi=None, temperature=0, backend=backend)["first"]
-    state = two_answers.bind(sfi=SMALL).run(text=LONG, temperature=0, backend=backend)
+    state = two_answers.run(text=LONG, first=SMALL, temperature=0, backend=backend)
     assert state.get_meta_info("first")["sfi"]["fast_steps"] > 0
     assert "sfi" not in state.get_meta_info("second")
 
 
 @sgl.function
 def one_answer(s, text):
-    s += text + sgl.gen("answer", max_tokens=12)
+    s += text + sgl.gen("answer", max_tokens=12, ignore_eos=True)
 
 
 def test_frontend_program_run_and_batch(server):
@@ -242,7 +241,7 @@ def test_prometheus_counters(server):
 
     generate(server, LONG, SMALL, tokens=8)
     before = read()
-    info = generate(server, LONG, SMALL, tokens=24, ignore_eos=True)["meta_info"]["sfi"]
+    info = generate(server, LONG, SMALL, tokens=24)["meta_info"]["sfi"]
     grown = {name: value - before[name] for name, value in read().items()}
     assert grown["sglang:sfi_requests_total"] == 1
     assert grown["sglang:sfi_slow_steps_total"] == info["slow_steps"]
