@@ -77,7 +77,7 @@ def _read(path: str) -> tuple[Step, Step]:
 
 def _answer(sentence: str) -> Step:
     """A sentence to complete: asked plainly, a tiny model repeats the question."""
-    return Step("answer", f'Its text must be "{sentence} " and then the number.')
+    return Step("answer", f'Its text must be "{sentence}" and then the number.')
 
 
 def _value(tree: Tree, path: str, name: str) -> int:
