@@ -12,7 +12,7 @@ from sglang.srt.layers.radix_attention import AttentionType
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from torch import Tensor
 
-from sfi_sglang import selector
+from sfi_sglang import carry, selector
 from sfi_sglang import torch_executor as attention
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.state import RequestState, SparseMemory
@@ -28,7 +28,8 @@ class RowPass:
     queries: slice  # its rows of q
     index: Tensor  # flat pool rows: [KV, L] dense, [layers, KV, n] fast
     old_visible: Tensor | None = None  # positions [layers, KV, n] of the memory about to be replaced
-    evidence: list[Tensor] = field(default_factory=list)  # merged log scores [KV, n], one per layer
+    candidates: Tensor | None = None  # carry=inherit: positions [layers, KV, c] to choose from
+    evidence: list[Tensor] = field(default_factory=list)  # merged log scores [KV, n] or [KV, c], one per layer
     coverage: list[float] = field(default_factory=list)
 
 
@@ -62,7 +63,10 @@ class SFIAttnBackend(TorchNativeAttnBackend):
         if row.step is Step.FAST:
             assert visible is not None, "a fast step needs a memory"
             return RowPass(row, queries, attention.head_major(slots[visible], self.kv_heads))
-        return RowPass(row, queries, attention.dense_index(slots, self.kv_heads), visible)
+        item = RowPass(row, queries, attention.dense_index(slots, self.kv_heads), visible)
+        if row.step is Step.SLOW and row.state is not None and row.state.options.carry == "inherit":
+            item.candidates = inherited_candidates(row.state, length)
+        return item
 
     def forward_decode(self, q, k, v, layer, forward_batch, save_kv_cache=True, **kwargs):
         if not _plain(layer):
@@ -110,19 +114,42 @@ class SFIAttnBackend(TorchNativeAttnBackend):
         """Take this layer's evidence of a slow row; after the last layer, select the new memory of all layers."""
         prefill = queries.shape[0] > 1 or bool(state.query_tail)
         rows = self._keep_tail(state, layer.layer_id, queries) if prefill else queries
-        logits = selector.attention_logits(attention.grouped_queries(rows, self.kv_heads), keys, layer.scaling)
-        if item.old_visible is not None:
-            item.coverage.append(attention.coverage(logits, item.old_visible[layer.layer_id]))
+        grouped = attention.grouped_queries(rows, self.kv_heads)
         sink, recent_start = state.options.sink, state.options.recent_start(item.row.length)
-        item.evidence.append(selector.power_mean(logits[..., sink:recent_start].log_softmax(-1)))
+        if item.candidates is not None:
+            positions = item.candidates[layer.layer_id]
+            logits = selector.attention_logits(grouped, carry.gather_keys(keys, positions), layer.scaling)
+            logits = carry.mask_logits(logits, positions)
+        else:
+            full = selector.attention_logits(grouped, keys, layer.scaling)
+            if item.old_visible is not None:
+                item.coverage.append(attention.coverage(full, item.old_visible[layer.layer_id]))
+            logits = full[..., sink:recent_start]
+        item.evidence.append(selector.power_mean(logits.log_softmax(-1)))
         if layer.layer_id == self.layers - 1:
-            picks = selector.select(
-                torch.stack(item.evidence), logits.shape[1], state.options.selected, state.options.selector
-            )
-            state.memory = SparseMemory(picks + sink, recent_start)
-            state.query_tail.clear()
-            if item.coverage:
-                state.coverage.append(sum(item.coverage) / len(item.coverage))
+            self._remember(item, state, grouped.shape[1])
+
+    def _remember(self, item: RowPass, state: RequestState, rows: int) -> None:
+        """Select the memory of all layers at once from the evidence of `rows` queries."""
+        sink, evidence = state.options.sink, torch.stack(item.evidence)
+        if item.candidates is None and state.inherited is not None and state.options.carry == "merge":
+            evidence = carry.add_bonus(evidence, state.inherited, sink)
+        picks = selector.select(evidence, rows, state.options.selected, state.options.selector, item.candidates)
+        state.memory = SparseMemory(
+            picks if item.candidates is not None else picks + sink, state.options.recent_start(item.row.length)
+        )
+        state.inherited = None
+        state.query_tail.clear()
+        if item.coverage:
+            state.coverage.append(sum(item.coverage) / len(item.coverage))
+
+
+def inherited_candidates(state: RequestState, length: int) -> Tensor | None:
+    """What carry=inherit chooses from; None without an inherited memory or with too small a rest of one."""
+    if state.inherited is None:
+        return None
+    positions = carry.candidate_positions(state.inherited, state.options.sink, state.options.recent_start(length))
+    return positions if carry.enough(positions, state.options.selected) else None
 
 
 def visible_positions(state: RequestState, length: int, layers: int, kv_heads: int, device) -> Tensor | None:

@@ -51,6 +51,27 @@ def doctor() -> None:
     raise typer.Exit(0 if report.healthy else 1)
 
 
+@app.command()
+def stats(server: Annotated[str, typer.Option(help="URL of a running server")] = "http://127.0.0.1:30000") -> None:
+    """What SFI has done on a running server: steps, inherited memory, the store. Needs --enable-metrics there."""
+    import requests
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from sfi_sglang import METRIC_PREFIX as PREFIX
+
+    try:
+        text = requests.get(f"{server.rstrip('/')}/metrics", timeout=10).text
+    except requests.RequestException as error:
+        console.print(f"[red]no answer from {server}[/]: {type(error).__name__}")
+        raise typer.Exit(1) from None
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples if PREFIX in s.name]
+    table = Table("what", "value", title=f"SFI on {server}")
+    for sample in samples:
+        if not sample.name.endswith("_created"):
+            table.add_row(sample.name.removeprefix(PREFIX), f"{sample.value:,.0f}")
+    console.print(table if samples else "nothing yet: no SFI request has finished, or --enable-metrics is missing")
+
+
 @evals.command()
 def needle(
     server: Server = None,
@@ -80,6 +101,37 @@ def needle(
     console.print(table)
     if out:
         out.write_text(json.dumps({**provenance(), "scores": [score.as_dict() for score in scores]}, indent=1))
+
+
+@evals.command()
+def carry(
+    server: Server = None,
+    tokens: Annotated[int, typer.Option(help="prompt tokens of the last turn")] = 6500,
+    turns: Annotated[int, typer.Option(min=2)] = 6,
+    conversations: Annotated[int, typer.Option(min=1, help="each asks for three facts")] = 8,
+    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+    seed: int = 1,
+    out: Annotated[Path | None, typer.Option(help="write the results as JSON")] = None,
+) -> None:
+    """Facts planted in turn 1 and asked for in the last: dense and the carry modes."""
+    from dataclasses import asdict
+
+    from sfi_sglang.evals import carry as test
+    from sfi_sglang.evals.report import provenance
+
+    with connected(server) as url, progress() as bar:
+        count_tokens = token_counter(url)
+        made = [test.make_conversation(tokens, turns, seed * 100 + i, count_tokens) for i in range(conversations)]
+        task = bar.add_task("carry", total=len(made) * len(test.MODES))
+        results = test.run(url, made, budget, done=lambda: bar.advance(task))
+    table = Table("mode", "facts found", "slow steps a turn", "inherited", "first token, s", title=f"budget {budget}")
+    for r in results:
+        steps, share = f"{r.slow_steps_per_turn:.2f}", f"{r.inherited_share:.0%}"
+        table.add_row(r.mode, f"{r.found}/{r.trials}", steps, share, f"{r.first_token_seconds:.2f}")
+    console.print(table)
+    if out:
+        settings = {"tokens": tokens, "turns": turns, "budget": budget}
+        out.write_text(json.dumps({**provenance(), **settings, "results": [asdict(r) for r in results]}, indent=1))
 
 
 @app.command()

@@ -48,6 +48,9 @@ class SFIOptions(_Strict):
     policy: Literal["sentence", "structural", "periodic", "never"] = Field(
         "sentence", description="what ends a segment; `never` keeps sink and recent tokens only"
     )
+    carry: Literal["fresh", "inherit", "merge"] = Field(
+        "fresh", description="what to do with memory inherited from an earlier request (carry.py)"
+    )
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
 
     @model_validator(mode="after")

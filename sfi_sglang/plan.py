@@ -5,6 +5,7 @@ from enum import Enum
 from http import HTTPStatus
 
 from sfi_sglang.state import RequestState, requested, state_of
+from sfi_sglang.store import MemoryStore
 from sfi_sglang.trigger import Vocabulary
 
 
@@ -28,7 +29,8 @@ DENSE_ROW = Row(Step.DENSE, 0)
 class Planner:
     """Plans every batch of one scheduler. Tensor-parallel ranks see the same requests and so decide alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
         self.vocabulary: Vocabulary | None = None
         self.rids: list[str] = []
         self.rows: list[Row] = []
@@ -53,6 +55,8 @@ class Planner:
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
                 self.rows[i] = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
+                if self.rows[i].step is Step.SLOW and state.memory is None and state.options.carry != "fresh":
+                    state.inherit(req, self.store)
 
     def abort(self, batch, message: str) -> None:
         """Give up the SFI requests of a batch that could not be planned; its rows run dense until they end."""

@@ -6,9 +6,10 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sfi_sglang import config, doors, hooks
 from sfi_sglang.plan import Planner
+from sfi_sglang.store import MemoryStore
 
 logger = logging.getLogger(__name__)
-planner = Planner()  # one scheduler, one attention backend: they meet here
+planner = Planner(MemoryStore(config.memory_bytes()))  # one scheduler, one attention backend: they meet here
 
 
 def register() -> None:
@@ -48,7 +49,9 @@ def _attention_backend(runner):
 def _radix_cache(context):
     from sfi_sglang.radix import SFIRadixCache
 
-    return hooks.resolve(hooks.CACHE_FACTORY)(context, cache_class=SFIRadixCache)
+    cache = hooks.resolve(hooks.CACHE_FACTORY)(context, cache_class=SFIRadixCache)
+    cache.store = planner.store
+    return cache
 
 
 def _register_doors() -> None:

@@ -6,10 +6,13 @@ from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
 
 from sfi_sglang.backend import PROMPT_QUERIES
 from sfi_sglang.state import requested
+from sfi_sglang.store import MemoryStore
 
 
 class SFIRadixCache(UnifiedRadixCache):
     """A thin subclass: tree, eviction and HiCache are SGLang's (srt/mem_cache/unified_radix_cache.py)."""
+
+    store: MemoryStore | None = None  # set by the plugin
 
     def match_prefix(self, params):
         """An SFI prompt recomputes its last W tokens even when all of it is cached: the first selection needs their
@@ -20,6 +23,14 @@ class SFIRadixCache(UnifiedRadixCache):
         return super().match_prefix(params)
 
     def on_release(self, req, **kwargs):
+        """The request leaves its row, finished, aborted or retracted: publish its memory, then drop it."""
         super().on_release(req, **kwargs)
         if (state := getattr(req, "sfi", None)) is not None:
+            if self.store is not None:
+                state.publish(req, self.store)
             state.release()
+
+    def reset(self):
+        super().reset()
+        if self.store is not None:
+            self.store.clear()

@@ -1,13 +1,20 @@
 """What a finished SFI request reports: `meta_info["sfi"]` for the client, counters for Prometheus."""
 
 from functools import lru_cache
+from typing import Any
 
 from sglang.srt.runtime_context import get_observability
+
+from sfi_sglang import METRIC_PREFIX as PREFIX
+from sfi_sglang.store import MemoryStore
 
 
 def build_info(streamer, reqs) -> dict[str, list]:
     """REPLACE SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled when it ends."""
-    return {"sfi": [_report(req) for req in reqs]}
+    info = {"sfi": [_report(req) for req in reqs]}
+    if any(info["sfi"]) and get_observability().enable_metrics:
+        count_store(getattr(streamer.tree_cache, "store", None))
+    return info
 
 
 def _report(req) -> list[dict]:
@@ -31,24 +38,53 @@ def attach_info(original, manager, meta_info, state, customized_info, index, fin
         meta_info["sfi"] = values[index][0]
 
 
-@lru_cache(maxsize=1)
-def _counters():
-    from prometheus_client import Counter  # after SGLang has set PROMETHEUS_MULTIPROC_DIR
+REQUEST_COUNTERS = {
+    "requests": "Finished requests served with Slow-Fast Inference",
+    "slow_steps": "Decode steps with full attention in SFI requests",
+    "fast_steps": "Decode steps with attention to the selected memory only",
+    "prompt_tokens": "Prompt tokens of SFI requests",
+    "inherited_tokens": "Prompt tokens covered by memory inherited from an earlier request",
+}
+STORE_COUNTERS = {
+    "memory_published": "Selected memories left to later requests",
+    "memory_lookups": "Searches for a memory to inherit",
+    "memory_hits": "Searches that found one",
+    "memory_evictions": "Memories dropped because the store was full",
+}
+STORE_GAUGES = {
+    "memory_bytes": "Size of the store of selected memories",
+    "memory_snapshots": "Selected memories in the store",
+}
 
-    return {
-        name: Counter(f"sglang:sfi_{name}", text)
-        for name, text in (
-            ("requests", "Finished requests served with Slow-Fast Inference"),
-            ("slow_steps", "Decode steps with full attention in SFI requests"),
-            ("fast_steps", "Decode steps with attention to the selected memory only"),
-            ("prompt_tokens", "Prompt tokens of SFI requests"),
-            ("inherited_tokens", "Prompt tokens covered by memory inherited from an earlier request"),
-        )
-    }
+
+@lru_cache(maxsize=1)
+def _metrics() -> dict[str, Any]:
+    from prometheus_client import Counter, Gauge  # after SGLang has set PROMETHEUS_MULTIPROC_DIR
+
+    counters = {name: Counter(PREFIX + name, text) for name, text in (REQUEST_COUNTERS | STORE_COUNTERS).items()}
+    gauges = {name: Gauge(PREFIX + name, text, multiprocess_mode="mostrecent") for name, text in STORE_GAUGES.items()}
+    return counters | gauges
 
 
 def count(summary: dict) -> None:
-    counters = _counters()
-    counters["requests"].inc()
-    for name in ("slow_steps", "fast_steps", "prompt_tokens", "inherited_tokens"):
-        counters[name].inc(summary[name])
+    """Add one finished request."""
+    metrics = _metrics()
+    metrics["requests"].inc()
+    for name in REQUEST_COUNTERS.keys() & summary.keys():
+        metrics[name].inc(summary[name])
+
+
+_counted: dict[str, int] = dict.fromkeys(STORE_COUNTERS, 0)
+
+
+def count_store(store: MemoryStore | None) -> None:
+    """Bring the store's counters up to date."""
+    if store is None:
+        return
+    metrics = _metrics()
+    for name in STORE_COUNTERS:
+        value = getattr(store.stats, name.removeprefix("memory_"))
+        metrics[name].inc(value - _counted[name])
+        _counted[name] = value
+    metrics["memory_bytes"].set(store.nbytes)
+    metrics["memory_snapshots"].set(len(store))

@@ -2,6 +2,7 @@
 
 Every stage is a pure function over float32 tensors whose last axis is the candidates, `n` tokens in order of position;
 the axes before it are free (layers, rows) except that `exclude` reads the KV heads from axis -2. Scores are log-space.
+Candidates are contiguous unless their `positions` are given; then windows reach over positions, not over slots.
 Source: arXiv 2603.12038, Selector; `span` is this project's (see README, "Why spans").
 """
 
@@ -50,9 +51,10 @@ def fuse(log_f: Tensor, log_r: Tensor, max_weight: float) -> Tensor:
     return torch.log((1 - weight) * f + weight * r + TINY)
 
 
-def suppress(scores: Tensor) -> Tensor:
+def suppress(scores: Tensor, positions: Tensor | None = None) -> Tensor:
     """Soft non-maximum suppression: a token pays for the margin by which a neighbour beats it."""
-    return scores - NMS_STRENGTH * (_windowed_max(scores, NMS_RADIUS, NMS_RADIUS) - scores)
+    margin = _windowed_max(scores, NMS_RADIUS, NMS_RADIUS, positions) - scores
+    return scores - NMS_STRENGTH * margin.nan_to_num(nan=0.0)  # -inf - -inf: an empty slot among empty slots
 
 
 def exclude(scores: Tensor) -> Tensor:
@@ -63,9 +65,9 @@ def exclude(scores: Tensor) -> Tensor:
     return scores + EXCLUSION_STRENGTH * share
 
 
-def span(scores: Tensor) -> Tensor:
+def span(scores: Tensor, positions: Tensor | None = None) -> Tensor:
     """A chosen token brings the SPAN_AHEAD tokens after it and SPAN_BEHIND before it, so that a copy can walk on."""
-    return _windowed_max(scores, before=SPAN_AHEAD, after=SPAN_BEHIND)
+    return _windowed_max(scores, SPAN_AHEAD, SPAN_BEHIND, positions)
 
 
 def top_positions(scores: Tensor, k: int) -> Tensor:
@@ -83,29 +85,39 @@ def top_positions(scores: Tensor, k: int) -> Tensor:
     return chosen.nonzero()[:, -1].view(*scores.shape[:-1], k)
 
 
-def score(log_f: Tensor, rows: int, stages: SelectorOptions) -> Tensor:
-    """All stages but the top-k: merged evidence [..., KV, n] from `rows` evidence rows -> scores [..., KV, n]."""
+def score(log_f: Tensor, rows: int, stages: SelectorOptions, positions: Tensor | None = None) -> Tensor:
+    """All stages but the top-k: merged evidence [..., KV, n] from `rows` evidence rows -> scores [..., KV, n]. With
+    `positions` the heads' candidates differ, so prior and exclusion, which compare tokens across them, are left out."""
     scores = log_f
-    if stages.prior:
+    if stages.prior and positions is None:
         scores = fuse(log_f, prior(log_f.shape[-1], log_f.device), 0.25 if rows > 1 else 0.35)
     if stages.nms:
-        scores = suppress(scores)
-    if stages.exclusion:
+        scores = suppress(scores, positions)
+    if stages.exclusion and positions is None:
         scores = exclude(scores)
     if stages.span:
-        scores = span(scores)
+        scores = span(scores, positions)
     return scores
 
 
-def select(log_f: Tensor, rows: int, k: int, stages: SelectorOptions) -> Tensor:
-    """Candidate indices to keep: [..., KV, n] -> int64 [..., KV, min(k, n)], ascending."""
-    return top_positions(score(log_f, rows, stages), k)
+def select(log_f: Tensor, rows: int, k: int, stages: SelectorOptions, positions: Tensor | None = None) -> Tensor:
+    """Candidates to keep: [..., KV, n] -> int64 [..., KV, min(k, n)], ascending: indices, or `positions` if given."""
+    picks = top_positions(score(log_f, rows, stages, positions), k)
+    return picks if positions is None else positions.gather(-1, picks)
 
 
-def _windowed_max(scores: Tensor, before: int, after: int) -> Tensor:
-    """out[j] = max(scores[j - before : j + after + 1])."""
-    if scores.shape[-1] == 0:
+def _windowed_max(scores: Tensor, before: int, after: int, positions: Tensor | None = None) -> Tensor:
+    """out[j] = max of the scores whose position lies in [position_j - before, position_j + after]."""
+    n = scores.shape[-1]
+    if n == 0:
         return scores
-    flat = scores.reshape(-1, 1, scores.shape[-1])
-    padded = F.pad(flat, (before, after), value=-math.inf)
-    return F.max_pool1d(padded, before + after + 1, stride=1).view(scores.shape)
+    if positions is None:
+        padded = F.pad(scores.reshape(-1, 1, n), (before, after), value=-math.inf)
+        return F.max_pool1d(padded, before + after + 1, stride=1).view(scores.shape)
+    out = scores.clone()
+    for step in range(1, min(max(before, after), n - 1) + 1):  # positions ascend: no neighbour is more slots away
+        near = positions[..., step:] - positions[..., :-step]
+        later, earlier = out[..., step:], out[..., :-step]
+        torch.where(near.abs() <= before, torch.maximum(later, scores[..., :-step]), later, out=later)
+        torch.where(near.abs() <= after, torch.maximum(earlier, scores[..., step:]), earlier, out=earlier)
+    return out

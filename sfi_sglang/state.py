@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from sfi_sglang.options import SFIOptions, parse_sfi
+from sfi_sglang.store import Inherited, MemoryStore, Snapshot, block_hashes, namespace
 from sfi_sglang.trigger import SegmentTracker, Vocabulary
 
 
@@ -33,13 +34,27 @@ class RequestState:
     query_tail: dict[int, Tensor] = field(default_factory=dict)  # layer -> last prompt queries [<= W, heads, D]
     steps: bytearray = field(default_factory=bytearray)  # one per launched decode step: 1 slow, 0 fast
     coverage: list[float] = field(default_factory=list)  # one per slow step that had an old memory
+    blocks: tuple[bytes, ...] = ()  # rolling hashes of the tokens so far
+    inherited: Inherited | None = None
     inherited_tokens: int = 0
     reported: bool = False
 
     def release(self) -> None:
         """Drop the tensors when the request leaves its KV row: finished, aborted or retracted."""
-        self.memory = None
+        self.memory = self.inherited = None
         self.query_tail.clear()
+
+    def inherit(self, req, store: MemoryStore) -> None:
+        """Look for the memory of the longest prefix that an earlier request left."""
+        self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
+        self.inherited = store.lookup(self.blocks)
+        self.inherited_tokens = self.inherited.tokens if self.inherited else 0
+
+    def publish(self, req, store: MemoryStore) -> None:
+        """Leave the memory to requests that share a prefix."""
+        if self.memory is not None:
+            self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
+            store.publish(Snapshot(self.memory.positions.int(), self.memory.recent_start, self.blocks))
 
     def summary(self, outputs: int) -> dict[str, Any]:
         """The response's `meta_info["sfi"]`. The first of `outputs` tokens comes from the prefill, and overlap

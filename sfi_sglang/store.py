@@ -1,7 +1,7 @@
 """MemoryStore: selected memories that outlive their request, keyed by the tokens they were selected from.
 
-The key is a rolling hash of 64-token blocks, not a node of the radix tree: positions stay valid whether or not the KV was
-evicted, SGLang's tree (Rust or Python) and HiCache stay untouched, and every fork of a prefix finds the same snapshot.
+The key is a rolling hash of 64-token blocks, not a node of the radix tree: positions stay valid whether or not the KV
+was evicted, the tree (Rust or Python) and HiCache stay untouched, and all forks of a prefix find the same snapshot.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ class MemoryStore:
             self.stats.evictions += 1
 
     def lookup(self, blocks: Sequence[bytes]) -> Inherited | None:
-        """The snapshot that shares the longest prefix of `blocks`; of several, the shortest, which lost least when cut."""
+        """The snapshot sharing the longest prefix of `blocks`; of several the shortest, which loses least when cut."""
         self.stats.lookups += 1
         for count in range(len(blocks), 0, -1):
             if names := self._through.get(blocks[count - 1]):

@@ -5,6 +5,7 @@ import torch
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.plan import Planner, Step, plan_decode, plan_extend
 from sfi_sglang.state import RequestState, SparseMemory
+from sfi_sglang.store import MemoryStore
 from sfi_sglang.trigger import SegmentTracker, Vocabulary
 
 VOCABULARY = Vocabulary(["word", "."])
@@ -72,7 +73,7 @@ def test_summary_counts_used_steps_only():
 
 
 def test_a_plan_never_serves_another_batch():
-    planner = Planner()
+    planner = Planner(MemoryStore(1 << 20))
     planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 100, 300)]
     assert planner.rows_for(["a"], 1)[0].step is Step.CHUNK
     assert [row.step for row in planner.rows_for(["b", "c"], 2)] == [Step.DENSE] * 2
