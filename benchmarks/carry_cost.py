@@ -38,7 +38,7 @@ def first_selection(mode: str, keys: torch.Tensor, queries: torch.Tensor, memory
             logits = carry.mask_logits(logits, candidates[layer])
         else:
             logits = selector.attention_logits(queries, keys, DIM**-0.5)[..., sink:recent_start]
-        evidence.append(selector.power_mean(logits.log_softmax(-1)))
+        evidence.append(selector.power_mean(logits.log_softmax(-1), options.selector))
     merged = torch.stack(evidence)
     if mode == "merge":
         merged = carry.add_bonus(merged, memory, sink)

@@ -22,7 +22,15 @@ from sfi_sglang.evals.needle import make_trial
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.server import running_server
 
-STOCK_FLAGS = ["--attention-backend", "torch_native", "--device", "cpu", "--max-total-tokens", "16384"]
+STOCK_FLAGS = [
+    "--attention-backend",
+    "torch_native",
+    "--device",
+    "cpu",
+    "--max-total-tokens",
+    "16384",
+    "--sleep-on-idle",
+]
 WARM_UP = 2  # tokens
 
 

@@ -125,7 +125,7 @@ class SFIAttnBackend(TorchNativeAttnBackend):
             if item.old_visible is not None:
                 item.coverage.append(attention.coverage(full, item.old_visible[layer.layer_id]))
             logits = full[..., sink:recent_start]
-        item.evidence.append(selector.power_mean(logits.log_softmax(-1)))
+        item.evidence.append(selector.power_mean(logits.log_softmax(-1), state.options.selector))
         if layer.layer_id == self.layers - 1:
             self._remember(item, state, grouped.shape[1])
 

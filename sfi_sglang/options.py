@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-PRESETS = {"paper": ("prior", "nms", "exclusion"), "span": ("span",)}
-PLAIN = "plain"  # no stage but the power mean and the top-k
+PRESETS = {"paper": ("agreement", "prior", "nms", "exclusion"), "span": ("span",)}
+PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
 
 
@@ -16,6 +16,7 @@ class _Strict(BaseModel):
 class SelectorOptions(_Strict):
     """Selector stages, on or off; given as an object, a preset's name, or stage names joined by `+`."""
 
+    agreement: bool = False
     prior: bool = False
     nms: bool = False
     exclusion: bool = False

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfi_sglang.options import SelectorOptions
 
-ALPHA = 0.5  # power-mean exponent: below 1 favours tokens that several queries agree on
+AGREEMENT_ALPHA = 0.5  # power-mean exponent: below 1 favours tokens that several queries agree on
 PRIOR_WEIGHT, PRIOR_POWER, PRIOR_ETA = 0.7, 1.8, 0.4
 PRIOR_BETA = -math.log(0.6) / 0.9
 NMS_STRENGTH, NMS_RADIUS = 1.0, 16
@@ -28,8 +28,10 @@ def attention_logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
     return torch.matmul(q.float() * scale, k.float().transpose(-1, -2))
 
 
-def power_mean(log_p: Tensor, alpha: float = ALPHA) -> Tensor:
-    """Merge R evidence rows: log_p [..., R, n] -> normalised log scores [..., n]."""
+def power_mean(log_p: Tensor, stages: SelectorOptions) -> Tensor:
+    """Merge R evidence rows: log_p [..., R, n] -> normalised log scores [..., n]. Without the `agreement` stage it is
+    the plain mean: the last prompt query alone may keep the token that it needs."""
+    alpha = AGREEMENT_ALPHA if stages.agreement else 1.0
     rows = log_p.shape[-2]
     merged = (torch.logsumexp(alpha * log_p, dim=-2) - math.log(rows)) / alpha
     return merged.log_softmax(-1)

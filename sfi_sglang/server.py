@@ -33,7 +33,7 @@ def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
 
     defaults = list(SFI_FLAGS)
     if torch.cuda.is_available():
-        defaults += ["--decode-attention-backend", "sfi"]
+        defaults += ["--decode-attention-backend", "sfi", "--disable-cuda-graph"]
     else:
         defaults += CPU_FLAGS
     if model is None:

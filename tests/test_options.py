@@ -53,7 +53,9 @@ def test_a_wrong_value_is_refused_by_name(value, field):
         sink=st.integers(0, 99),
         recent=st.integers(1, 999),
         policy=st.sampled_from(["sentence", "structural", "periodic", "never"]),
-        selector=st.fixed_dictionaries({}, optional={n: st.booleans() for n in ("prior", "nms", "exclusion", "span")}),
+        selector=st.fixed_dictionaries(
+            {}, optional={n: st.booleans() for n in ("agreement", "prior", "nms", "exclusion", "span")}
+        ),
     )
 )
 def test_the_flat_form_is_scalar_and_reads_back(options):
@@ -64,7 +66,7 @@ def test_the_flat_form_is_scalar_and_reads_back(options):
 
 def test_presets_and_stage_lists():
     paper = parse_sfi({"selector": "paper"}).selector
-    assert (paper.prior, paper.nms, paper.exclusion, paper.span) == (True, True, True, False)
+    assert paper.name() == "agreement+prior+nms+exclusion"
     assert parse_sfi({"selector": "prior+span"}).selector == parse_sfi({"selector": {"prior": True}}).selector
     assert not any(dict(parse_sfi({"selector": "plain"}).selector).values())
 

@@ -25,12 +25,14 @@ def log_softmax64(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
-@given(SHAPES, st.integers(1, 6))
-def test_power_mean(shape, rows):
+@given(SHAPES, st.integers(1, 6), st.booleans())
+def test_power_mean(shape, rows, agreement):
     log_p = log_scores(*shape, rows=rows)
-    mean = np.exp(selector.ALPHA * log_p.double().numpy()).mean(1) ** (1 / selector.ALPHA)
+    alpha = 0.5 if agreement else 1.0
+    mean = np.exp(alpha * log_p.double().numpy()).mean(1) ** (1 / alpha)
     expected = mean / mean.sum(-1, keepdims=True)
-    np.testing.assert_allclose(selector.power_mean(log_p).exp().numpy(), expected, rtol=1e-4, atol=1e-7)
+    merged = selector.power_mean(log_p, SelectorOptions(agreement=agreement)).exp().numpy()
+    np.testing.assert_allclose(merged, expected, rtol=1e-4, atol=1e-7)
 
 
 @given(st.integers(1, 500))
