@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/sfi-sglang demo
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov-fail-under=90
 
 lint: setup
 	$(BIN)/ruff check .

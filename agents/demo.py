@@ -8,6 +8,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
 from sfi_sglang.agents.loop import AgentResult, make_client, run_agent
 from sfi_sglang.agents.tasks import Task, make_tasks
 from sfi_sglang.agents.tools import Tree, toolbox

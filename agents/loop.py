@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import openai
+
 from sfi_sglang.agents.tools import Tool, ToolError
 
 FINAL = "answer"

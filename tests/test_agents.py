@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sfi_sglang.agents.loop import make_client, run_agent
 from sfi_sglang.agents.tasks import make_tasks
 from sfi_sglang.agents.tools import MAX_HITS, MAX_LINES, Calculate, ToolError, Tree, calculate, toolbox

