@@ -43,14 +43,7 @@ def run_demo(url: str, *, budget: int = 512, runs_dir: Path, console: Console) -
     model = client.models.list().data[0].id
     options = {"dense": None, "sfi": {"budget": budget}}
     rows = []
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*COLUMNS, console=console) as progress:
         bar = progress.add_task("agent", total=2 * len(tasks))
         for number, task in enumerate(tasks):
             results = {}

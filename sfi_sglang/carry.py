@@ -43,6 +43,8 @@ def mask_logits(logits: Tensor, positions: Tensor) -> Tensor:
 
 def add_bonus(log_f: Tensor, inherited: Inherited, sink: int) -> Tensor:
     """Favour inherited positions: log scores [layers, KV, n] over candidates that start at `sink`."""
+    if log_f.shape[-1] == 0:
+        return log_f
     positions = inherited.snapshot.positions.long() - sink
     valid = (positions >= 0) & (positions < min(inherited.covered - sink, log_f.shape[-1]))
     bonus = torch.zeros_like(log_f)

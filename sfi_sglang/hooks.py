@@ -35,6 +35,10 @@ CACHE_REGISTRY = f"{SRT}.mem_cache.registry.register_radix_cache_backend"
 CACHE_FACTORY = f"{SRT}.mem_cache.registry.create_unified_radix_cache"
 BASE_BACKEND = f"{SRT}.layers.attention.torch_native_backend.TorchNativeAttnBackend"
 BASE_CACHE = f"{SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
+KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
+ATTENTION_TYPE = f"{SRT}.layers.radix_attention.AttentionType.ENCODER_ONLY"
+FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
+OBSERVABILITY = f"{SRT}.runtime_context.get_observability"
 CACHE_MATCH = f"{BASE_CACHE}.match_prefix"
 CACHE_RELEASE = f"{BASE_CACHE}.on_release"
 
@@ -51,6 +55,7 @@ SERVER_TARGETS = (
     CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
     RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE,
+    KV_WRITE, ATTENTION_TYPE, FINISH_ABORT, OBSERVABILITY,
 )  # fmt: skip
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)
 

@@ -20,8 +20,9 @@ def register() -> None:
     for install in installers:
         try:
             install()
-        except LookupError as error:
-            logger.error("SFI: %s was not installed: %s", install.__name__, error)
+        except Exception as error:  # SGLang would only log it, and SFI requests would run dense
+            logger.exception("SFI requests will be refused: %s failed", install.__name__)
+            hooks.missing.append(f"{install.__name__}: {error}")
 
 
 def _hook(target: str, function, kind: HookType) -> None:

@@ -71,3 +71,14 @@ def test_empty_slots_are_never_chosen():
     for name in ("span", "paper", "plain"):
         stages = SelectorOptions.model_validate(name)
         assert selector.select(scores, 1, 3, stages, positions).tolist() == [[5, 6, 40]]
+
+
+def test_no_candidates_at_all_is_an_empty_memory():
+    """A budget of one token can leave none between sink and recent; an error here would end the server."""
+    none = torch.zeros(1, 2, 0)
+    memory = inherited([[3, 5], [6, 13]], covered=13, tokens=64)
+    assert carry.add_bonus(none, memory, sink=4).shape == (1, 2, 0)
+    for name in ("span", "paper", "plain"):
+        stages = SelectorOptions.model_validate(name)
+        evidence = selector.power_mean(torch.zeros(1, 2, 5, 0).log_softmax(-1), stages)
+        assert selector.select(evidence, 5, 1, stages).shape == (1, 2, 0)
