@@ -6,14 +6,12 @@ from statistics import median
 
 import requests
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sfi_sglang.agents.loop import AgentResult, make_client, run_agent
 from sfi_sglang.agents.tasks import Task, make_tasks
 from sfi_sglang.agents.tools import Tree, toolbox
-
-COLUMNS = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+from sfi_sglang.terminal import progress
 
 
 @dataclass(frozen=True)
@@ -43,18 +41,18 @@ def run_demo(url: str, *, budget: int = 512, runs_dir: Path, console: Console) -
     model = client.models.list().data[0].id
     options = {"dense": None, "sfi": {"budget": budget}}
     rows = []
-    with Progress(*COLUMNS, console=console) as progress:
-        bar = progress.add_task("agent", total=2 * len(tasks))
+    with progress(console) as bars:
+        bar = bars.add_task("agent", total=2 * len(tasks))
         for number, task in enumerate(tasks):
             results = {}
             for mode in ("dense", "sfi") if number % 2 == 0 else ("sfi", "dense"):
-                progress.update(bar, description=f"{task.name}, {mode}")
+                bars.update(bar, description=f"{task.name}, {mode}")
                 requests.post(f"{url}/flush_cache", timeout=30).raise_for_status()
                 path = runs_dir / "agent" / mode / f"{task.name.replace(' ', '_')}.json"
                 results[mode] = run_agent(
                     client, model, task.question, tools, plan=task.plan, sfi=options[mode], transcript=path
                 )
-                progress.advance(bar)
+                bars.advance(bar)
             rows.append(Row(task, **results))
     show(rows, budget, console)
     return rows

@@ -14,14 +14,14 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sfi_sglang import carry, selector
-from sfi_sglang.cli import progress
+from sfi_sglang.cli import console
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.store import Inherited, Snapshot
+from sfi_sglang.terminal import progress
 
 LAYERS, KV_HEADS, ROWS, DIM = 30, 3, 48, 64
 MODES = ("fresh", "inherit", "merge")
@@ -64,7 +64,7 @@ def main(
     sizes = [int(size) for size in prefixes.split(",")]
     times: dict[str, dict[int, list[float]]] = {mode: {size: [] for size in sizes} for mode in MODES}
     torch.manual_seed(0)
-    with progress() as bar:
+    with progress(console) as bar:
         task = bar.add_task("carry cost", total=len(sizes) * (repeats + 1))
         for size in sizes:
             keys = torch.randn(KV_HEADS, size + new, DIM, dtype=torch.bfloat16)
@@ -81,7 +81,7 @@ def main(
     table = Table("prefix", *MODES, title=title)
     for size in sizes:
         table.add_row(f"{size}", *(f"{statistics.median(times[mode][size]):.0f}" for mode in MODES))
-    Console().print(table)
+    console.print(table)
     if out:
         settings = {"new": new, "budget": budget, "milliseconds": times}
         out.write_text(json.dumps({**provenance(), **settings}, indent=1))

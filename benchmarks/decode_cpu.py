@@ -14,13 +14,13 @@ from typing import Annotated
 
 import requests
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from sfi_sglang.cli import progress, token_counter
+from sfi_sglang.cli import console, token_counter
 from sfi_sglang.evals.needle import make_trial
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.server import running_server
+from sfi_sglang.terminal import progress
 
 STOCK_FLAGS = [
     "--attention-backend",
@@ -64,7 +64,7 @@ def main(
         cells = {"stock": (stock, None), "dense": (ours, None), "sfi": (ours, {"budget": budget})}
         means: dict[str, list[float]] = {name: [] for name in cells}
         steps: dict[str, list[float]] = {name: [] for name in cells}
-        with progress() as bar:
+        with progress(console) as bar:
             task = bar.add_task("decode", total=(repeats + 1) * len(cells))
             for repeat in range(repeats + 1):  # the first warms the prefix cache and the kernels
                 for name, (url, sfi) in cells.items():
@@ -86,7 +86,7 @@ def main(
             f"{medians['stock'] / medians[name]:.2f}",
             f"{medians['dense'] / medians[name]:.2f}",
         )
-    Console().print(table)
+    console.print(table)
     if out:
         settings = {"context": context, "budget": budget, "tokens": tokens, "repeats": repeats}
         out.write_text(json.dumps({**provenance(), **settings, "ms_per_token": means, "medians": medians}, indent=1))

@@ -17,12 +17,12 @@ from typing import Annotated
 import psutil
 import requests
 import typer
-from rich.console import Console
 
 from sfi_sglang import METRIC_PREFIX
-from sfi_sglang.cli import progress
+from sfi_sglang.cli import console
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.server import running_server
+from sfi_sglang.terminal import progress
 
 POOL_TOKENS, CONCURRENCY = 8192, 4
 FLAGS = ["--max-total-tokens", str(POOL_TOKENS), "--max-running-requests", str(CONCURRENCY)]
@@ -131,10 +131,10 @@ def main(
     """Soak a server of its own and print the result."""
     Path("runs").mkdir(exist_ok=True)
     flags = [*FLAGS, "--sfi-memory-mb", str(store_mb)]
-    with running_server(flags=flags, log=Path("runs/soak.log")) as url, progress() as bar:
+    with running_server(flags=flags, log=Path("runs/soak.log")) as url, progress(console) as bar:
         task = bar.add_task("turns", total=turns)
         result = soak(url, turns, conversations, store_mb, seed, lambda: bar.advance(task))
-    Console().print_json(data=asdict(result))
+    console.print_json(data=asdict(result))
     if out:
         out.write_text(json.dumps({**provenance(), **asdict(result)}, indent=1))
 

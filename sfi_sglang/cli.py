@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from sfi_sglang.terminal import progress
 
 app = typer.Typer(help="Slow-Fast Inference for SGLang.", no_args_is_help=True, add_completion=False)
 evals = typer.Typer(help="Quality of SFI beside dense, on a real server.", no_args_is_help=True)
@@ -87,7 +88,7 @@ def needle(
 
     sizes = [int(size) for size in lengths.split(",")]
     chosen = test.variants(budget)
-    with connected(server) as url, progress() as bar:
+    with connected(server) as url, progress(console) as bar:
         count_tokens = token_counter(url)
         task = bar.add_task("needle", total=len(sizes) * trials)
         scores = []
@@ -119,7 +120,7 @@ def carry(
     from sfi_sglang.evals import carry as test
     from sfi_sglang.evals.report import provenance
 
-    with connected(server) as url, progress() as bar:
+    with connected(server) as url, progress(console) as bar:
         count_tokens = token_counter(url)
         made = [test.make_conversation(tokens, turns, seed * 100 + i, count_tokens) for i in range(conversations)]
         task = bar.add_task("carry", total=len(made) * len(test.MODES))
@@ -160,17 +161,6 @@ def connected(url: str | None):
         status.stop()
         console.print(f"server up at {started}")
         yield started
-
-
-def progress() -> Progress:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console)
 
 
 def token_counter(url: str):

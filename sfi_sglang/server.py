@@ -23,6 +23,7 @@ CPU_FLAGS = [
 ]  # fmt: skip
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
+MODEL_FLAGS = {"--model-path", "--model"}
 START_TIMEOUT = 180.0
 PR_SET_PDEATHSIG = 1
 
@@ -36,10 +37,12 @@ def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
         defaults += ["--decode-attention-backend", "sfi", "--disable-cuda-graph"]
     else:
         defaults += CPU_FLAGS
-    if model is None:
-        defaults += EMBEDDED_FLAGS
     given = {flag.split("=")[0] for flag in flags if flag.startswith("--")}
-    return ["--model-path", model or str(embedded_model()), *_without(defaults, given), *flags]
+    if model is not None:
+        defaults = ["--model-path", model, *defaults]
+    elif given.isdisjoint(MODEL_FLAGS):
+        defaults = ["--model-path", str(embedded_model()), *defaults, *EMBEDDED_FLAGS]
+    return [*_without(defaults, given), *flags]
 
 
 def _without(flags: list[str], given: set[str]) -> list[str]:

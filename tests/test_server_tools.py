@@ -21,6 +21,8 @@ def test_serve_command_defaults_and_overrides():
     assert all(flag in command for flag in CPU_FLAGS)
     mine = serve_command("org/model", ["--max-total-tokens=99", "--port", "1"])
     assert mine[:2] == ["--model-path", "org/model"] and "--served-model-name" not in mine
+    flagged = serve_command(None, ["--model-path", "org/model"])
+    assert flagged.count("--model-path") == 1 and "--served-model-name" not in flagged
     assert "--max-total-tokens" not in mine and "65536" not in mine and "--max-total-tokens=99" in mine
 
 
