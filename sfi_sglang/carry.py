@@ -9,10 +9,19 @@ merge    evidence over the whole context, with a bonus for inherited positions.
 import torch
 from torch import Tensor
 
+from sfi_sglang.options import SFIOptions
 from sfi_sglang.store import Inherited
 
 MERGE_BONUS = 1.0  # log-space: an inherited token counts as if it had e times the evidence
 NOWHERE = -(1 << 30)  # position of a candidate slot that is empty
+
+
+def inherited_candidates(inherited: Inherited | None, options: SFIOptions, length: int) -> Tensor | None:
+    """What carry=inherit chooses from; None without an inherited memory or with too small a rest of one."""
+    if inherited is None or options.carry != "inherit":
+        return None
+    positions = candidate_positions(inherited, options.sink, options.recent_start(length))
+    return positions if enough(positions, options.selected) else None
 
 
 def candidate_positions(inherited: Inherited, sink: int, recent_start: int) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 
 DEFAULT_ENV = "SFI_DEFAULT"
 MEMORY_ENV, MEMORY_MB = "SFI_MEMORY_MB", 512
+BUDGET_ENV, MAX_BUDGET = "SFI_MAX_BUDGET", 4096
+EXECUTOR_ENV, EXECUTORS = "SFI_EXECUTOR", ("auto", "triton", "torch")
 
 
 def sfi_default() -> bool:
@@ -17,6 +19,19 @@ def sfi_default() -> bool:
 def memory_bytes() -> int:
     """Size of the store of memories that outlive their request (`--sfi-memory-mb`, environment SFI_MEMORY_MB)."""
     return int(os.environ.get(MEMORY_ENV, MEMORY_MB)) << 20
+
+
+def max_budget() -> int:
+    """Largest `budget` of a request on CUDA, where its memory is set aside (`--sfi-max-budget`)."""
+    return int(os.environ.get(BUDGET_ENV, MAX_BUDGET))
+
+
+def executor() -> str:
+    """`triton` or `torch` (`--sfi-executor`, environment SFI_EXECUTOR); auto: triton where CUDA is."""
+    name = os.environ.get(EXECUTOR_ENV, "auto")
+    if name != "auto":
+        return name
+    return "triton" if torch.cuda.is_available() else "torch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=int(os.environ.get(MEMORY_ENV, MEMORY_MB)),
         help=f"size of the store of selected memories that later turns and forks inherit (default: {MEMORY_MB})",
     )
+    group.add_argument(
+        "--sfi-max-budget",
+        type=int,
+        default=int(os.environ.get(BUDGET_ENV, MAX_BUDGET)),
+        help=f"largest budget that a request may ask for on CUDA (default: {MAX_BUDGET})",
+    )
+    group.add_argument(
+        "--sfi-executor",
+        choices=EXECUTORS,
+        default=os.environ.get(EXECUTOR_ENV, "auto"),
+        help="who computes attention: Triton kernels under CUDA graphs, or plain torch (default: by device)",
+    )
 
 
 def keep_arguments(args: argparse.Namespace) -> None:
@@ -41,6 +68,8 @@ def keep_arguments(args: argparse.Namespace) -> None:
     if hasattr(args, "sfi_memory_mb"):
         os.environ[DEFAULT_ENV] = args.sfi_default
         os.environ[MEMORY_ENV] = str(args.sfi_memory_mb)
+        os.environ[BUDGET_ENV] = str(args.sfi_max_budget)
+        os.environ[EXECUTOR_ENV] = args.sfi_executor
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
     if backends == ["sfi", None, None] and not torch.cuda.is_available():
         args.attention_backend = "sfi"

@@ -19,6 +19,8 @@ GENERATE_CONTRACT = "sglang.api.v1.api_types.GenerateRequest.from_json_value"
 TOKENIZED = f"{SRT}.managers.tokenizer_manager.TokenizerManager._create_tokenized_object"
 META_INFO = f"{SRT}.managers.tokenizer_manager.TokenizerManager.update_request_meta_info"
 RUN_BATCH = f"{SRT}.managers.scheduler.Scheduler.run_batch"
+GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_attention_graph_variants"
+HYBRID_FORWARD = f"{SRT}.layers.attention.hybrid_attn_backend.HybridAttnBackend.forward"
 RESPONSE_INFO = (
     f"{SRT}.managers.scheduler_components.output_streamer.SchedulerOutputStreamer.build_additional_customized_info"
 )
@@ -35,6 +37,9 @@ CACHE_REGISTRY = f"{SRT}.mem_cache.registry.register_radix_cache_backend"
 CACHE_FACTORY = f"{SRT}.mem_cache.registry.create_unified_radix_cache"
 BASE_BACKEND = f"{SRT}.layers.attention.torch_native_backend.TorchNativeAttnBackend"
 BASE_CACHE = f"{SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
+BACKENDS = f"{SRT}.layers.attention.attention_registry.ATTENTION_BACKENDS"
+READ_ENDS = f"{SRT}.layers.attention.base_attn_backend.SharedReadEnds.POST_REPLAY"
+CAPTURED_VARIANT = f"{SRT}.model_executor.runner_utils.capture_mode.get_capture_attention_variant"
 KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
 ATTENTION_TYPE = f"{SRT}.layers.radix_attention.AttentionType.ENCODER_ONLY"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
@@ -55,6 +60,7 @@ SERVER_TARGETS = (
     CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
     RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE,
+    GRAPH_VARIANTS, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     KV_WRITE, ATTENTION_TYPE, FINISH_ABORT, OBSERVABILITY,
 )  # fmt: skip
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 PRESETS = {"paper": ("agreement", "prior", "nms", "exclusion"), "span": ("span",)}
 PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
+EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
+PROMPT_QUERIES = 16  # W: evidence rows per query head at the end of a prefill
 
 
 class _Strict(BaseModel):

@@ -1,9 +1,11 @@
 """The host's decision for one forward pass: which rows are dense, fast or slow."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 
+from sfi_sglang.options import EVIDENCE_PAGE, SFIOptions
 from sfi_sglang.state import RequestState, requested, state_of
 from sfi_sglang.store import MemoryStore
 from sfi_sglang.trigger import Vocabulary
@@ -32,8 +34,14 @@ class Planner:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.vocabulary: Vocabulary | None = None
+        self.evidence_tokens: int | None = None  # candidates that one pass has room for; None: any number
         self.rids: list[str] = []
         self.rows: list[Row] = []
+
+    @property
+    def sparse(self) -> bool:
+        """Does the pass at hand have a row that needs our kernels?"""
+        return any(row.step in (Step.FAST, Step.SLOW) for row in self.rows)
 
     def read_vocabulary(self, scheduler) -> None:
         """Decode the vocabulary once, at the server's warm-up request."""
@@ -44,6 +52,7 @@ class Planner:
         """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
         assert self.vocabulary is not None
         decode = batch.forward_mode.is_decode()
+        room = EvidenceRoom(self.evidence_tokens)
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
         for i, req in enumerate(batch.reqs):
@@ -51,10 +60,10 @@ class Planner:
             if state is None:
                 continue
             if decode:
-                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]))
+                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
-                self.rows[i] = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
+                self.rows[i] = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total, room)
                 if self.rows[i].step is Step.SLOW and state.memory is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
 
@@ -72,7 +81,22 @@ class Planner:
         return self.rows if rids == self.rids else [DENSE_ROW] * batch_size
 
 
-def plan_decode(state: RequestState, outputs, length: int) -> Row:
+class EvidenceRoom:
+    """Space for the evidence of one pass. A refresh that finds none waits for the next pass."""
+
+    def __init__(self, tokens: int | None) -> None:
+        self.left = math.inf if tokens is None else tokens
+
+    def take(self, length: int, options: SFIOptions) -> bool:
+        """Reserve the candidates of a context of `length` tokens; False if there is no room."""
+        need = -(-(options.recent_start(length) - options.sink) // EVIDENCE_PAGE) * EVIDENCE_PAGE
+        if need > self.left:
+            return False
+        self.left -= need
+        return True
+
+
+def plan_decode(state: RequestState, outputs, length: int, room: EvidenceRoom) -> Row:
     """One decode step of a request whose context, input token included, is `length` tokens."""
     options = state.options
     slow = state.tracker.step(outputs, visible=length - 1 - state.prompt_tokens)
@@ -80,21 +104,24 @@ def plan_decode(state: RequestState, outputs, length: int) -> Row:
         step = Step.DENSE
     elif options.policy == "never":
         step = Step.FAST
-    elif slow or state.memory is None:
+    elif (slow or state.memory is None) and room.take(length, options):
         step = Step.SLOW
         state.tracker.refreshed()
     else:
-        step = Step.FAST
+        step = Step.FAST if state.memory is not None else Step.DENSE
     state.steps.append(step is not Step.FAST)
     return Row(step, length, state)
 
 
-def plan_extend(state: RequestState, end: int, total: int) -> Row:
-    """One prefill pass that reaches token `end` of `total`. The last one selects the first memory."""
+def plan_extend(state: RequestState, end: int, total: int, room: EvidenceRoom) -> Row:
+    """One prefill pass that reaches token `end` of `total`. The last one selects the first memory; without room for the
+    evidence the first decode step does."""
     options = state.options
     if options.policy == "never" or total + 1 <= options.dense_limit:
         return Row(Step.DENSE, end, state)
     if end < total:
         return Row(Step.CHUNK, end, state)
+    if not room.take(end, options):
+        return Row(Step.DENSE, end, state)
     state.tracker.refreshed()
     return Row(Step.SLOW, end, state)

@@ -42,9 +42,14 @@ def _register_backends() -> None:
 
 
 def _attention_backend(runner):
-    from sfi_sglang.backend import SFIAttnBackend
+    """`--attention-backend sfi` or, on CUDA, `--decode-attention-backend sfi`."""
+    if config.executor() == "torch":
+        from sfi_sglang.torch_backend import SFITorchBackend
 
-    return SFIAttnBackend(runner, planner)
+        return SFITorchBackend(runner, planner)
+    from sfi_sglang.cuda_backend import SFICudaBackend
+
+    return SFICudaBackend(runner, planner)
 
 
 def _radix_cache(context):
@@ -69,6 +74,11 @@ def _register_scheduler() -> None:
 
     _hook(hooks.RUN_BATCH, _plan_batch, HookType.BEFORE)
     _hook(hooks.META_INFO, responses.attach_info, HookType.AROUND)
+    if config.executor() != "torch":
+        from sfi_sglang import cuda_backend
+
+        _hook(hooks.GRAPH_VARIANTS, cuda_backend.graph_variants, HookType.AROUND)
+        _hook(hooks.HYBRID_FORWARD, cuda_backend.observe_prefill, HookType.AFTER)
     if hooks.exists(hooks.RESPONSE_INFO) and hooks.exists(hooks.HAS_RESPONSE_INFO):
         HookRegistry.register(hooks.RESPONSE_INFO, responses.build_info, HookType.REPLACE)
         hooks.resolve(hooks.STREAMER).has_additional_customized_info = True

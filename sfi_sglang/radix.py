@@ -4,7 +4,7 @@ import dataclasses
 
 from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
 
-from sfi_sglang.backend import PROMPT_QUERIES
+from sfi_sglang.options import PROMPT_QUERIES
 from sfi_sglang.state import requested
 from sfi_sglang.store import MemoryStore
 

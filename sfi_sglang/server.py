@@ -21,6 +21,10 @@ CPU_FLAGS = [
     "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
     "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
 ]  # fmt: skip
+CUDA_FLAGS = [
+    "--decode-attention-backend", "sfi", "--prefill-attention-backend", "flashinfer", "--max-running-requests", "64",
+    "--disable-prefill-cuda-graph",
+]  # fmt: skip
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
 MODEL_FLAGS = {"--model-path", "--model"}
@@ -34,7 +38,7 @@ def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
 
     defaults = list(SFI_FLAGS)
     if torch.cuda.is_available():
-        defaults += ["--decode-attention-backend", "sfi", "--disable-cuda-graph"]
+        defaults += CUDA_FLAGS
     else:
         defaults += CPU_FLAGS
     given = {flag.split("=")[0] for flag in flags if flag.startswith("--")}

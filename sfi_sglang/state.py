@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from sfi_sglang.options import SFIOptions, parse_sfi
+from sfi_sglang.options import PROMPT_QUERIES, SFIOptions, parse_sfi
 from sfi_sglang.store import Inherited, MemoryStore, Snapshot, block_hashes, namespace
 from sfi_sglang.trigger import SegmentTracker, Vocabulary
 
@@ -22,6 +23,13 @@ class SparseMemory:
     positions: Tensor
     recent_start: int
 
+    def snapshot(self) -> Tensor:
+        """For the store: int32 [layers, KV heads, n], never written again."""
+        return self.positions.int()
+
+    def release(self) -> None:
+        """The request has left; nothing to give back."""
+
 
 @dataclass
 class RequestState:
@@ -30,7 +38,7 @@ class RequestState:
     options: SFIOptions
     prompt_tokens: int
     tracker: SegmentTracker
-    memory: SparseMemory | None = None
+    memory: Any = None  # SparseMemory, or TableMemory on CUDA (device_memory.py)
     query_tail: dict[int, Tensor] = field(default_factory=dict)  # layer -> last prompt queries [<= W, heads, D]
     steps: bytearray = field(default_factory=bytearray)  # one per launched decode step: 1 slow, 0 fast
     coverage: list[float] = field(default_factory=list)  # one per slow step that had an old memory
@@ -41,8 +49,17 @@ class RequestState:
 
     def release(self) -> None:
         """Drop the tensors when the request leaves its KV row: finished, aborted or retracted."""
+        if self.memory is not None:
+            self.memory.release()
         self.memory = self.inherited = None
         self.query_tail.clear()
+
+    def keep_tail(self, layer: int, queries: Tensor) -> Tensor:
+        """Remember a layer's last W prompt queries [tokens, heads, D]: the final chunk of a prompt may be shorter."""
+        tail = self.query_tail.get(layer)
+        joined = queries if tail is None else torch.cat([tail, queries])
+        self.query_tail[layer] = joined[-PROMPT_QUERIES:].clone()
+        return self.query_tail[layer]
 
     def inherit(self, req, store: MemoryStore) -> None:
         """Look for the memory of the longest prefix that an earlier request left."""
@@ -54,7 +71,7 @@ class RequestState:
         """Leave the memory to requests that share a prefix."""
         if self.memory is not None:
             self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
-            store.publish(Snapshot(self.memory.positions.int(), self.memory.recent_start, self.blocks))
+            store.publish(Snapshot(self.memory.snapshot(), self.memory.recent_start, self.blocks))
 
     def summary(self, outputs: int) -> dict[str, Any]:
         """The response's `meta_info["sfi"]`. The first of `outputs` tokens comes from the prefill, and overlap

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import requests
+import torch
 from hypothesis import settings
 from openai import OpenAI
 
 from sfi_sglang.server import running_server
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
 settings.register_profile("slow machine", deadline=None)
 settings.load_profile("slow machine")
@@ -24,8 +28,6 @@ def probe_env(**extra: str) -> dict[str, str]:
 
 def pytest_collection_modifyitems(items):
     """Pure tests first: they fail fast and need no server. GPU tests are skipped only where no GPU exists."""
-    import torch
-
     items.sort(key=lambda item: "server" in item.keywords)
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():

@@ -3,12 +3,13 @@
 import torch
 
 from sfi_sglang.options import SFIOptions
-from sfi_sglang.plan import Planner, Step, plan_decode, plan_extend
+from sfi_sglang.plan import EvidenceRoom, Planner, Step, plan_decode, plan_extend
 from sfi_sglang.state import RequestState, SparseMemory
 from sfi_sglang.store import MemoryStore
 from sfi_sglang.trigger import SegmentTracker, Vocabulary
 
 VOCABULARY = Vocabulary(["word", "."])
+ROOM = EvidenceRoom(None)
 MEMORY = SparseMemory(torch.zeros(1, 1, 1, dtype=torch.int64), 64)
 
 
@@ -19,16 +20,16 @@ def state(prompt: int, **options) -> RequestState:
 
 def test_the_last_chunk_selects_and_earlier_ones_keep_their_queries():
     request = state(prompt=300)
-    steps = [plan_extend(request, end, total=300).step for end in (100, 200, 300)]
+    steps = [plan_extend(request, end, total=300, room=ROOM).step for end in (100, 200, 300)]
     assert steps == [Step.CHUNK, Step.CHUNK, Step.SLOW]
 
 
 def test_a_short_prompt_needs_no_memory_and_stays_dense_until_it_outgrows_the_budget():
     request = state(prompt=60)
-    assert plan_extend(request, 60, total=60).step is Step.DENSE
+    assert plan_extend(request, 60, total=60, room=ROOM).step is Step.DENSE
     steps = []
     for i in range(8):
-        steps.append(plan_decode(request, [0] * 8, length=61 + i).step)
+        steps.append(plan_decode(request, [0] * 8, length=61 + i, room=ROOM).step)
         if steps[-1] is Step.SLOW:
             request.memory = MEMORY
     assert steps == [Step.DENSE] * 4 + [Step.SLOW] + [Step.FAST] * 3  # 4 + 40 + 20 = 64 fit
@@ -36,16 +37,16 @@ def test_a_short_prompt_needs_no_memory_and_stays_dense_until_it_outgrows_the_bu
 
 def test_refreshes_follow_the_segments():
     request = state(prompt=100, min_gap=2, max_segment=5)
-    plan_extend(request, 100, total=100)
+    plan_extend(request, 100, total=100, room=ROOM)
     request.memory = MEMORY
-    steps = [plan_decode(request, [0] * 20, length=101 + i).step for i in range(12)]
+    steps = [plan_decode(request, [0] * 20, length=101 + i, room=ROOM).step for i in range(12)]
     assert [i for i, step in enumerate(steps) if step is Step.SLOW] == [4, 9]
 
 
 def test_policy_never_is_a_window():
     request = state(prompt=100, policy="never")
-    assert plan_extend(request, 100, total=100).step is Step.DENSE
-    assert plan_decode(request, [], length=101).step is Step.FAST
+    assert plan_extend(request, 100, total=100, room=ROOM).step is Step.DENSE
+    assert plan_decode(request, [], length=101, room=ROOM).step is Step.FAST
 
 
 def test_a_released_request_forgets_and_starts_again_slow():
@@ -54,7 +55,7 @@ def test_a_released_request_forgets_and_starts_again_slow():
     request.query_tail[0] = torch.zeros(1)
     request.release()
     assert request.memory is None and not request.query_tail
-    assert plan_decode(request, [], length=101).step is Step.SLOW
+    assert plan_decode(request, [], length=101, room=ROOM).step is Step.SLOW
 
 
 def test_summary_counts_used_steps_only():
@@ -74,7 +75,7 @@ def test_summary_counts_used_steps_only():
 
 def test_a_plan_never_serves_another_batch():
     planner = Planner(MemoryStore(1 << 20))
-    planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 100, 300)]
+    planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 100, 300, ROOM)]
     assert planner.rows_for(["a"], 1)[0].step is Step.CHUNK
     assert [row.step for row in planner.rows_for(["b", "c"], 2)] == [Step.DENSE] * 2
     assert [row.step for row in planner.rows_for(None, 1)] == [Step.DENSE]

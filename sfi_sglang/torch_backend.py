@@ -1,4 +1,5 @@
-"""The attention backend `sfi`: full attention for dense and slow rows, the visible memory for fast rows, in one batch.
+"""The attention backend `sfi` in plain torch, for CPUs and as reference: full attention for dense and slow rows, the
+visible memory for fast rows, in one batch.
 
 Built on SGLang's torch_native backend (layers/attention/torch_native_backend.py), which still serves what SFI does not:
 cross attention, encoder layers and sliding windows.
@@ -17,8 +18,6 @@ from sfi_sglang import torch_executor as attention
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.state import RequestState, SparseMemory
 
-PROMPT_QUERIES = 16  # W: evidence rows per query head at the end of a prefill
-
 
 @dataclass
 class RowPass:
@@ -33,7 +32,7 @@ class RowPass:
     coverage: list[float] = field(default_factory=list)
 
 
-class SFIAttnBackend(TorchNativeAttnBackend):
+class SFITorchBackend(TorchNativeAttnBackend):
     """Slow-fast attention over SGLang's token-to-KV pool."""
 
     def __init__(self, runner, planner: Planner):
@@ -64,8 +63,8 @@ class SFIAttnBackend(TorchNativeAttnBackend):
             assert visible is not None, "a fast step needs a memory"
             return RowPass(row, queries, attention.head_major(slots[visible], self.kv_heads))
         item = RowPass(row, queries, attention.dense_index(slots, self.kv_heads), visible)
-        if row.step is Step.SLOW and row.state is not None and row.state.options.carry == "inherit":
-            item.candidates = inherited_candidates(row.state, length)
+        if row.step is Step.SLOW and row.state is not None:
+            item.candidates = carry.inherited_candidates(row.state.inherited, row.state.options, length)
         return item
 
     def forward_decode(self, q, k, v, layer, forward_batch, save_kv_cache=True, **kwargs):
@@ -98,22 +97,15 @@ class SFIAttnBackend(TorchNativeAttnBackend):
             if (state := item.row.state) is None:
                 continue
             if item.row.step is Step.CHUNK:
-                self._keep_tail(state, layer.layer_id, queries)
+                state.keep_tail(layer.layer_id, queries)
             elif item.row.step is Step.SLOW:
                 self._observe(item, state, layer, queries, k_row)
         return out.view(q.shape[0], -1)
 
-    def _keep_tail(self, state: RequestState, layer_id: int, queries: Tensor) -> Tensor:
-        """Remember the last prompt queries: the final chunk may be shorter than W."""
-        tail = state.query_tail.get(layer_id)
-        joined = queries if tail is None else torch.cat([tail, queries])
-        state.query_tail[layer_id] = joined[-PROMPT_QUERIES:].clone()
-        return state.query_tail[layer_id]
-
     def _observe(self, item: RowPass, state: RequestState, layer, queries: Tensor, keys: Tensor) -> None:
         """Take this layer's evidence of a slow row; after the last layer, select the new memory of all layers."""
         prefill = queries.shape[0] > 1 or bool(state.query_tail)
-        rows = self._keep_tail(state, layer.layer_id, queries) if prefill else queries
+        rows = state.keep_tail(layer.layer_id, queries) if prefill else queries
         grouped = attention.grouped_queries(rows, self.kv_heads)
         sink, recent_start = state.options.sink, state.options.recent_start(item.row.length)
         if item.candidates is not None:
@@ -142,14 +134,6 @@ class SFIAttnBackend(TorchNativeAttnBackend):
         state.query_tail.clear()
         if item.coverage:
             state.coverage.append(sum(item.coverage) / len(item.coverage))
-
-
-def inherited_candidates(state: RequestState, length: int) -> Tensor | None:
-    """What carry=inherit chooses from; None without an inherited memory or with too small a rest of one."""
-    if state.inherited is None:
-        return None
-    positions = carry.candidate_positions(state.inherited, state.options.sink, state.options.recent_start(length))
-    return positions if carry.enough(positions, state.options.selected) else None
 
 
 def visible_positions(state: RequestState, length: int, layers: int, kv_heads: int, device) -> Tensor | None:

@@ -1,0 +1,25 @@
+"""What the host tells the kernels about each row of a batch: one int32 table, copied to the device before a pass.
+
+A dense row is one whose sink is the whole context; so one kernel serves dense, fast and slow rows.
+"""
+
+import triton.language as tl
+
+from sfi_sglang.options import EVIDENCE_PAGE
+
+TILE = EVIDENCE_PAGE  # candidates per page of evidence; a row's evidence starts on a page
+
+SINK = tl.constexpr(0)  # leading visible tokens
+COUNT = tl.constexpr(1)  # selected tokens
+RECENT = tl.constexpr(2)  # first recent position
+LENGTH = tl.constexpr(3)  # context tokens, the new one included
+SPLIT = tl.constexpr(4)  # tokens per split
+MEMORY = tl.constexpr(5)  # row of the memory table
+TAP = tl.constexpr(6)  # where the evidence of a slow row goes, in candidates; -1: not slow
+FIRST = tl.constexpr(7)  # position of the first candidate
+CANDIDATES = tl.constexpr(8)  # how many
+KEEP = tl.constexpr(9)  # how many to select
+STAGES = tl.constexpr(10)  # bit mask of Selector stages
+COLUMNS = 12
+
+AGREEMENT, PRIOR, NMS, EXCLUSION, SPAN = (tl.constexpr(1 << bit) for bit in range(5))

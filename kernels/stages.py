@@ -1,0 +1,165 @@
+"""The Selector's stages between evidence and top-k, for all layers and heads of all slow rows: one launch per stage.
+
+Scores live in two buffers [2, layers, KV, T]: windowed stages read one and write the other, the rest work in place; a
+row's stages say where its scores are. References: `fuse`, `suppress`, `exclude` and `span` of sfi_sglang/selector.py.
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sfi_sglang import selector
+from sfi_sglang.kernels.decode import EMPTY, LN2, LOG2E
+from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EXCLUSION, NMS, PRIOR, SPAN, STAGES, TAP, TILE
+
+NMS_RADIUS = tl.constexpr(selector.NMS_RADIUS)
+NMS_STRENGTH = tl.constexpr(selector.NMS_STRENGTH)
+SPAN_AHEAD, SPAN_BEHIND = tl.constexpr(selector.SPAN_AHEAD), tl.constexpr(selector.SPAN_BEHIND)
+STRENGTH, TEMPERATURE = tl.constexpr(selector.EXCLUSION_STRENGTH), tl.constexpr(selector.EXCLUSION_TEMPERATURE)
+PRIOR_WEIGHT, PRIOR_POWER = tl.constexpr(selector.PRIOR_WEIGHT), tl.constexpr(selector.PRIOR_POWER)
+PRIOR_ETA, PRIOR_BETA = tl.constexpr(selector.PRIOR_ETA), tl.constexpr(selector.PRIOR_BETA)
+TINY = tl.constexpr(selector.TINY)
+
+
+@triton.jit
+def _prior(i, n):
+    """Unnormalised log prior of candidate i of n."""
+    x = i.to(tl.float32) / tl.maximum(n - 1, 1)
+    rise = tl.exp2(tl.log2(tl.maximum(x, 1e-30)) * PRIOR_POWER)
+    return (tl.log2(tl.maximum(1.0 - x, 1e-6)) * LN2 * PRIOR_ETA - rise * PRIOR_BETA) * PRIOR_WEIGHT
+
+
+@triton.jit
+def _fuse(
+    scores, rows, slow_rows, max_weight, stride_layer, stride_head,
+    KV: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Normalise the evidence of one head and mix in the prior, in place."""
+    head, layer = tl.program_id(0) % KV, tl.program_id(0) // KV
+    row = tl.load(slow_rows + tl.program_id(1))
+    if row < 0:
+        return
+    rows += row * COLS
+    stages = tl.load(rows + STAGES)
+    if (stages & (PRIOR | NMS | EXCLUSION)) == 0:  # the others do not mind a constant factor
+        return
+    n = tl.load(rows + CANDIDATES)
+    scores += layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head + tl.load(rows + TAP)
+    best = tl.zeros([], tl.float32) + EMPTY
+    total, prior_total = 0.0, 0.0
+    for start in range(0, n, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        s = tl.load(scores + i, mask=i < n, other=EMPTY)
+        new_best = tl.maximum(best, tl.max(s, 0))
+        total = total * tl.exp2((best - new_best) * LOG2E) + tl.sum(tl.exp2((s - new_best) * LOG2E), 0)
+        prior_total += tl.sum(tl.where(i < n, tl.exp2(_prior(i, n) * LOG2E), 0.0), 0)
+        best = new_best
+    log_total, log_prior = best + tl.log2(total) * LN2, tl.log2(prior_total) * LN2
+    weight = 0.0
+    if (stages & PRIOR) != 0:
+        ff, fr, distance = 0.0, 0.0, 0.0
+        for start in range(0, n, BLOCK):
+            i = start + tl.arange(0, BLOCK)
+            s = tl.load(scores + i, mask=i < n, other=EMPTY)
+            f = tl.where(i < n, tl.exp2((s - log_total) * LOG2E), 0.0)
+            r = tl.where(i < n, tl.exp2((_prior(i, n) - log_prior) * LOG2E), 0.0)
+            ff += tl.sum(f * f, 0)
+            fr += tl.sum(f * r, 0)
+            distance += tl.sum((f - r) * (f - r), 0)
+        weight = tl.minimum(tl.maximum((ff - fr) / tl.maximum(distance, TINY), 0.0), max_weight)
+    for start in range(0, n, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        s = tl.load(scores + i, mask=i < n, other=EMPTY) - log_total
+        if (stages & PRIOR) != 0:
+            mixed = (1.0 - weight) * tl.exp2(s * LOG2E) + weight * tl.exp2((_prior(i, n) - log_prior) * LOG2E)
+            s = tl.log2(mixed + TINY) * LN2
+        tl.store(scores + i, s, mask=i < n)
+
+
+@triton.jit
+def _window(
+    scores, rows, owners, layers, stride_buffer, stride_layer, stride_head,
+    STAGE: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """Windowed maximum over [j - BEFORE, j + AFTER] of one page of one head, layer by layer: span, or NMS from it."""
+    page, head = tl.program_id(0), tl.program_id(1)
+    row = tl.load(owners + page)
+    if row < 0:
+        return
+    rows += row * COLS
+    stages = tl.load(rows + STAGES)
+    if (stages & STAGE) == 0:
+        return
+    source = (stages & NMS) // NMS if STAGE == SPAN else stages * 0
+    lo = tl.load(rows + TAP)
+    hi = lo + tl.load(rows + CANDIDATES)
+    j = page * PAGE + tl.arange(0, PAGE)
+    line = scores + head.to(tl.int64) * stride_head
+    for _ in range(layers):
+        read = line + source.to(tl.int64) * stride_buffer
+        highest = tl.full([PAGE], EMPTY, tl.float32)
+        for step in tl.static_range(BEFORE + AFTER + 1):
+            near = j + (step - BEFORE)
+            highest = tl.maximum(highest, tl.load(read + near, mask=(near >= lo) & (near < hi), other=EMPTY))
+        if STAGE == NMS:
+            own = tl.load(read + j, mask=j < hi, other=0.0)
+            highest = own - (highest - own) * NMS_STRENGTH
+        tl.store(line + (1 - source).to(tl.int64) * stride_buffer + j, highest, mask=j < hi)
+        line += stride_layer
+
+
+@triton.jit
+def _exclude(
+    scores, rows, owners, stride_buffer, stride_layer, stride_head,
+    KV: tl.constexpr, HEADS: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """A token counts for less where other KV heads want it more; one page of all heads of one layer, in place."""
+    page, layer = tl.program_id(0), tl.program_id(1)
+    row = tl.load(owners + page)
+    if row < 0:
+        return
+    rows += row * COLS
+    stages = tl.load(rows + STAGES)
+    if (stages & EXCLUSION) == 0:
+        return
+    hi = tl.load(rows + TAP) + tl.load(rows + CANDIDATES)
+    heads = tl.arange(0, HEADS)[:, None]
+    scores += ((stages & NMS) // NMS).to(tl.int64) * stride_buffer + layer.to(tl.int64) * stride_layer
+    BLOCK: tl.constexpr = 128
+    for start in range(page * PAGE, page * PAGE + PAGE, BLOCK):
+        j = start + tl.arange(0, BLOCK)[None, :]
+        where = scores + heads.to(tl.int64) * stride_head + j
+        mask = (heads < KV) & (j < hi)
+        s = tl.load(where, mask=mask, other=EMPTY)
+        logits = s / TEMPERATURE
+        best = tl.max(logits, 0)[None, :]
+        share = logits - best - tl.log2(tl.sum(tl.exp2((logits - best) * LOG2E), 0))[None, :] * LN2
+        tl.store(where, s + share * STRENGTH, mask=mask)
+
+
+def apply(scores: Tensor, rows: Tensor, slow_rows: Tensor, owners: Tensor, evidence_rows: int) -> None:
+    """Run every row's stages on the evidence in scores[0].
+
+    scores: float32 [2, layers, KV, T]. rows: int32 [rows, COLUMNS]. slow_rows: int32 [n], -1 for none. owners: int32
+    [T / TILE], the row that owns each page. evidence_rows: R, queries merged per KV head.
+    """
+    _, layers, kv_heads, _ = scores.shape
+    buffer, layer, head, _ = scores.stride()
+    pages = owners.shape[0]
+    max_weight = 0.25 if evidence_rows > 1 else 0.35
+    _fuse[(layers * kv_heads, slow_rows.shape[0])](
+        scores, rows, slow_rows, max_weight, layer, head, KV=kv_heads, COLS=COLUMNS, BLOCK=2048, num_warps=8
+    )
+    _window[(pages, kv_heads)](
+        scores, rows, owners, layers, buffer, layer, head,
+        STAGE=NMS, BEFORE=NMS_RADIUS, AFTER=NMS_RADIUS, COLS=COLUMNS, PAGE=TILE, num_warps=8,
+    )  # fmt: skip
+    if kv_heads > 2:
+        _exclude[(pages, layers)](
+            scores, rows, owners, buffer, layer, head,
+            KV=kv_heads, HEADS=triton.next_power_of_2(kv_heads), COLS=COLUMNS, PAGE=TILE, num_warps=4,
+        )  # fmt: skip
+    _window[(pages, kv_heads)](
+        scores, rows, owners, layers, buffer, layer, head,
+        STAGE=SPAN, BEFORE=SPAN_AHEAD, AFTER=SPAN_BEHIND, COLS=COLUMNS, PAGE=TILE, num_warps=8,
+    )  # fmt: skip

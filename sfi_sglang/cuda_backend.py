@@ -1,0 +1,181 @@
+"""The attention backend `sfi` on CUDA: Triton kernels under CUDA graphs, beside SGLang's own decode and prefill.
+
+Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock FlashInfer path, for batches with
+no sparse row; `fast` attends to memories only; `mixed` also has dense and slow rows and refreshes the memories of the
+slow ones. The prefill is a stock backend's; after each of its layers we read the prompt's last queries.
+"""
+
+import logging
+
+import torch
+from sglang.srt.layers.attention.base_attn_backend import AttentionBackend, SharedReadEnds
+from sglang.srt.mem_cache.memory_pool import KVWriteLoc
+from sglang.srt.model_executor.runner_utils.capture_mode import get_capture_attention_variant
+from torch import Tensor
+
+from sfi_sglang import config, hooks
+from sfi_sglang.device_memory import DeviceMemory, Shape
+from sfi_sglang.kernels import evidence, select, stages
+from sfi_sglang.kernels.decode import decode
+from sfi_sglang.plan import Planner, Row, Step
+from sfi_sglang.prompt import PromptObserver
+from sfi_sglang.row_table import RowTable
+
+logger = logging.getLogger(__name__)
+DENSE, FAST, MIXED = "dense", "fast", "mixed"
+HEAD_DIMS, MAX_GROUP = (64, 128, 256), 16  # of the kernels
+WAVES = 4  # programs per multiprocessor that a pass is cut into
+
+
+class SFICudaBackend(AttentionBackend):
+    """Decode attention; also the listener of the prefill (`observe_extend`)."""
+
+    capture_labels = (DENSE, FAST, MIXED)  # SGLang's AttentionGraphVariants protocol, with `select`
+
+    def __init__(self, runner, planner: Planner):
+        super().__init__()
+        self.planner = planner
+        self.stock = hooks.resolve(hooks.BACKENDS)["flashinfer"](runner)
+        self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
+        self.shape = _shape(runner)
+        free = torch.cuda.mem_get_info()[0]
+        self.memory = DeviceMemory.allocate(self.shape, runner.device, free)
+        logger.info("sfi uses %s", self.shape.statement())
+        programs = WAVES * torch.cuda.get_device_properties(runner.device).multi_processor_count
+        limits = (self.shape.graph_rows, self.shape.evidence_tokens, self.shape.splits, programs)
+        self.table = RowTable(*limits, runner.device)
+        self.variant = DENSE
+        self.rows: list[Row] = []
+        self.prompts = PromptObserver(self)
+        planner.evidence_tokens = self.shape.evidence_tokens
+        _current[:] = [self]
+
+    # -- which graph ----------------------------------------------------------------------------------------------
+
+    def select(self, forward_batch) -> str:
+        """The graph variant of a batch about to run; called before its metadata is prepared."""
+        self.rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
+        sparse = [row for row in self.rows if row.step in (Step.FAST, Step.SLOW)]
+        all_fast = len(sparse) == len(self.rows) and all(row.step is Step.FAST for row in sparse)
+        self.variant = DENSE if not sparse else FAST if all_fast else MIXED
+        return self.variant
+
+    def shared_read_ends(self, fm):
+        """Our kernels look slots up in req_to_token to their end; the stock path takes its copy first."""
+        return SharedReadEnds.POST_REPLAY if self.planner.sparse else self.stock.shared_read_ends(fm)
+
+    # -- metadata -------------------------------------------------------------------------------------------------
+
+    def init_cuda_graph_state(self, max_bs: int, max_num_tokens: int) -> None:
+        self.stock.init_cuda_graph_state(max_bs, max_num_tokens)
+
+    def get_cuda_graph_seq_len_fill_value(self) -> int:
+        return self.stock.get_cuda_graph_seq_len_fill_value()
+
+    def init_forward_metadata(self, forward_batch) -> None:
+        """Without a graph."""
+        if self.select(forward_batch) == DENSE:
+            self.stock.init_forward_metadata(forward_batch)
+        else:
+            self._load_rows(forward_batch)
+
+    def init_forward_metadata_out_graph(self, forward_batch, in_capture: bool = False) -> None:
+        if in_capture:
+            self.variant = get_capture_attention_variant() or DENSE
+        if self.variant == DENSE:
+            self.stock.init_forward_metadata_out_graph(forward_batch, in_capture=in_capture)
+        elif in_capture:
+            self.table.clear()
+            self.table.load(self.shape.kv_heads)
+        else:
+            self._load_rows(forward_batch)
+
+    def _load_rows(self, forward_batch) -> None:
+        self.table.clear()
+        self.memory.table.stream = torch.cuda.current_stream()
+        for i, row in enumerate(self.rows):
+            state = row.state
+            if state is not None and row.step is Step.FAST:
+                self.table.fast(i, row.length, state.options, state.memory)
+                continue
+            self.table.dense(i, int(forward_batch.seq_lens_cpu[i]))
+            if state is not None and row.step is Step.SLOW:
+                state.memory = state.memory or self.memory.table.acquire()
+                if state.memory is not None:
+                    self.table.slow_row(i, row.length, state.options, state.memory)
+        self.table.load(self.shape.kv_heads)
+
+    # -- attention ------------------------------------------------------------------------------------------------
+
+    def forward_decode(self, q, k, v, layer, forward_batch, save_kv_cache=True, **kwargs) -> Tensor:
+        if self.variant == DENSE:
+            return self.stock.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
+        if save_kv_cache and k is not None:
+            self.pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
+        q = q.contiguous().view(-1, self.shape.heads, self.shape.dim)
+        count, tap = q.shape[0], self.variant == MIXED
+        out = torch.empty_like(q)
+        decode(
+            q,
+            *self.pool.get_kv_buffer(layer.layer_id),
+            self.req_to_token,
+            forward_batch.req_pool_indices,
+            self.memory.table.positions[:, layer.layer_id],
+            self.table.rows,
+            self.memory.buffers,
+            out,
+            layer.scaling,
+            tap,
+        )
+        if tap:
+            scores = self.memory.scores[0, layer.layer_id]
+            evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
+            if layer.layer_id == self.shape.layers - 1:
+                self.refresh(self.table, count, self.shape.heads // self.shape.kv_heads)
+        return out.view(count, -1)
+
+    def refresh(self, table: RowTable, count: int, evidence_rows: int) -> None:
+        """Select the memories of all slow rows of `table` from the evidence of all layers."""
+        rows, slow, owners = table.rows, table.slow_rows[:count], table.owners
+        stages.apply(self.memory.scores, rows, slow, owners, evidence_rows)
+        select.select(self.memory.scores, rows, slow, self.memory.table.positions)
+
+    def forward_extend(self, *args, **kwargs):
+        raise RuntimeError("on CUDA `sfi` is a decode backend: give --prefill-attention-backend a stock one")
+
+
+_current: list[SFICudaBackend] = []  # of this process; found by the two hooks below
+
+
+def graph_variants(original, hf_config):
+    """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
+    return _current[0] if _current else original(hf_config)
+
+
+def observe_prefill(result, hybrid, *args, **kwargs):
+    """AFTER HybridAttnBackend.forward: the keys are in the pool, the queries are at hand."""
+    backend = hybrid.decode_backend
+    if isinstance(backend, SFICudaBackend):
+        batch = kwargs["forward_batch"] if "forward_batch" in kwargs else args[4]
+        if batch.forward_mode.is_extend():
+            q, layer = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, "q"), (3, "layer")))
+            backend.prompts.observe(q, layer, batch)
+
+
+def _shape(runner) -> Shape:
+    """
+    Raises:
+        ValueError: the kernels do not cover this model.
+    """
+    model = runner.model_config
+    heads, kv_heads = model.num_attention_heads // runner.tp_size, model.get_num_kv_heads(runner.tp_size)
+    keys = runner.token_to_kv_pool.get_key_buffer(0)
+    group, dim = heads // kv_heads, model.head_dim
+    if dim not in HEAD_DIMS or group > MAX_GROUP or keys.dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(
+            f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
+            f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
+        )
+    rows = runner.max_running_requests
+    limits = {"requests": rows, "graph_rows": rows, "budget": config.max_budget(), "context": model.context_len}
+    return Shape(model.num_hidden_layers, heads, kv_heads, model.head_dim, **limits)

@@ -1,0 +1,128 @@
+"""Device memory of the Triton executor: what it takes beside SGLang's pool, fixed at start and stated there."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfi_sglang.kernels.decode import DecodeBuffers
+from sfi_sglang.kernels.rows import TILE
+
+logger = logging.getLogger(__name__)
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of the model part on this rank, and of the server's limits."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    dim: int
+    requests: int  # running at once, at most
+    graph_rows: int  # rows of one decode batch, at most
+    budget: int  # largest `budget` of a request
+    context: int  # tokens
+
+    @property
+    def evidence_tokens(self) -> int:
+        """Candidates of all slow rows of one pass, together: at least one whole context."""
+        return -(-self.context // TILE) * TILE
+
+    @property
+    def splits(self) -> int:
+        """Most splits of one row: enough that one long row fills the GPU, fewer where many rows do."""
+        return 64 if self.graph_rows <= 32 else 32 if self.graph_rows <= 64 else 16
+
+    @property
+    def request_bytes(self) -> int:
+        return self.layers * self.kv_heads * self.budget * 4
+
+    @property
+    def evidence_bytes(self) -> int:
+        scores = 2 * self.layers * self.kv_heads
+        return (scores + self.heads) * self.evidence_tokens * 4
+
+    @property
+    def partial_bytes(self) -> int:
+        return self.graph_rows * self.heads * self.splits * (self.dim + 2) * 4
+
+    @property
+    def total_bytes(self) -> int:
+        return self.requests * self.request_bytes + self.evidence_bytes + self.partial_bytes
+
+    def statement(self) -> str:
+        return (
+            f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.request_bytes / MB:.1f} MB a request for "
+            f"{self.requests} requests (--max-running-requests) of budget {self.budget} (--sfi-max-budget), "
+            f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
+            f"{self.partial_bytes / MB:.0f} MB of partial results"
+        )
+
+
+class MemoryTable:
+    """Selected positions of the running SFI requests: int32 [requests, layers, KV heads, budget]."""
+
+    def __init__(self, shape: Shape, device) -> None:
+        self.positions = torch.zeros(
+            shape.requests, shape.layers, shape.kv_heads, shape.budget, dtype=torch.int32, device=device
+        )
+        self.free = list(range(shape.requests))[::-1]
+        self.stream: torch.cuda.Stream | None = None  # of the forward passes
+
+    def acquire(self) -> "TableMemory | None":
+        """A line for one request. There are as many as requests can run, so None would be a leak."""
+        if not self.free:
+            logger.error("sfi: no line of the memory table is free, a request decodes densely")
+            return None
+        return TableMemory(self, self.free.pop())
+
+
+@dataclass(eq=False)
+class TableMemory:
+    """One request's line of the table; what SparseMemory is to the torch executor.
+
+    count, recent_start: as the last launched pass leaves them; the host knows both before the device has selected.
+    """
+
+    table: MemoryTable
+    row: int
+    count: int = 0
+    recent_start: int = 0
+
+    def snapshot(self) -> Tensor:
+        """A copy of the positions, int32 [layers, KV, count], ordered after every launched pass."""
+        with torch.cuda.stream(self.table.stream):
+            return self.table.positions[self.row, :, :, : self.count].clone()
+
+    def release(self) -> None:
+        self.table.free.append(self.row)
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """All of it."""
+
+    shape: Shape
+    table: MemoryTable
+    scores: Tensor  # float32 [2, layers, KV, T], see kernels/stages.py
+    buffers: DecodeBuffers
+
+    @classmethod
+    def allocate(cls, shape: Shape, device, free_bytes: int) -> "DeviceMemory":
+        """
+        Raises:
+            RuntimeError: it does not fit into `free_bytes`; the message has the numbers.
+        """
+        if shape.total_bytes > free_bytes:
+            raise RuntimeError(
+                f"sfi needs {shape.statement()}, but only {free_bytes / MB:.0f} MB are free. Lower "
+                "--mem-fraction-static, --max-running-requests, --sfi-max-budget or --context-length."
+            )
+        scores = torch.zeros(2, shape.layers, shape.kv_heads, shape.evidence_tokens, device=device)
+        buffers = DecodeBuffers.allocate(
+            shape.graph_rows, shape.heads, shape.kv_heads, shape.dim, shape.splits, shape.evidence_tokens, device
+        )
+        return cls(shape, MemoryTable(shape, device), scores, buffers)

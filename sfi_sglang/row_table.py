@@ -1,0 +1,86 @@
+"""Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
+
+import numpy as np
+import torch
+
+from sfi_sglang.device_memory import TableMemory
+from sfi_sglang.kernels import rows as columns
+from sfi_sglang.kernels.rows import COLUMNS, TILE
+from sfi_sglang.options import SelectorOptions, SFIOptions
+
+BLOCK = 64  # a split is a multiple of the kernel's block
+SINK, COUNT, RECENT, LENGTH, SPLIT, MEMORY, TAP, FIRST, CANDIDATES, KEEP, STAGES = (
+    getattr(columns, name).value
+    for name in (
+        "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "MEMORY", "TAP", "FIRST", "CANDIDATES", "KEEP", "STAGES"
+    )
+)  # fmt: skip
+
+
+def pages(candidates: int) -> int:
+    return -(-candidates // TILE)
+
+
+def stage_mask(stages: SelectorOptions) -> int:
+    return sum(getattr(columns, name.upper()).value for name, on in stages if on)
+
+
+class RowTable:
+    """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there)."""
+
+    def __init__(self, max_rows: int, evidence_tokens: int, splits: int, programs: int, device) -> None:
+        """programs: how many programs fill the device."""
+        self.max_rows, self.pages, self.splits, self.programs = max_rows, evidence_tokens // TILE, splits, programs
+        self.device = torch.zeros(max_rows * (COLUMNS + 1) + self.pages, dtype=torch.int32, device=device)
+        self.rows = self.device[: max_rows * COLUMNS].view(max_rows, COLUMNS)
+        self.slow_rows = self.device[max_rows * COLUMNS : max_rows * (COLUMNS + 1)]  # -1: none
+        self.owners = self.device[max_rows * (COLUMNS + 1) :]  # page of evidence -> row, -1: none
+        self.clear()
+
+    def clear(self) -> None:
+        """All rows dense with one token, no slow row: harmless for the padding of a graph."""
+        self.host = np.zeros(self.device.shape[0], np.int32)
+        self.lines = self.host[: self.max_rows * COLUMNS].reshape(self.max_rows, COLUMNS)
+        self.lines[:, [SINK, RECENT, LENGTH, SPLIT]] = 1
+        self.lines[:, TAP] = -1
+        self.host[self.max_rows * COLUMNS :] = -1
+        self.slow, self.used_pages = 0, 0
+
+    def dense(self, row: int, length: int) -> None:
+        self.lines[row, [SINK, RECENT, LENGTH]] = length
+
+    def fast(self, row: int, length: int, options: SFIOptions, memory: TableMemory | None) -> None:
+        """Sink, memory and recent tokens; without a memory (policy `never`) a sliding window."""
+        line = self.lines[row]
+        line[[SINK, LENGTH]] = options.sink, length
+        if memory is None:
+            line[RECENT] = options.recent_start(length)
+        else:
+            line[[COUNT, RECENT, MEMORY]] = memory.count, memory.recent_start, memory.row
+
+    def slow_row(self, row: int, length: int, options: SFIOptions, memory: TableMemory) -> int:
+        """Evidence over all candidates, which refreshes `memory`. Returns where in the evidence it starts."""
+        first, start = options.sink, self.used_pages
+        candidates = options.recent_start(length) - first
+        self.used_pages = start + pages(candidates)
+        self.lines[row, [TAP, FIRST, CANDIDATES, KEEP, MEMORY, STAGES]] = (
+            start * TILE, first, candidates, options.selected, memory.row, stage_mask(options.selector)
+        )  # fmt: skip
+        tail = self.host[self.max_rows * COLUMNS :]
+        tail[self.slow] = row
+        tail[self.max_rows + start : self.max_rows + self.used_pages] = row
+        self.slow += 1
+        memory.count, memory.recent_start = min(options.selected, candidates), first + candidates
+        return start * TILE
+
+    def load(self, kv_heads: int) -> None:
+        """Cut the rows into splits of about equal work, enough to fill the device, and copy all to the device."""
+        lines = self.lines
+        visible = lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
+        even = int(visible.sum()) * kv_heads / self.programs
+        size = np.maximum(even, visible / self.splits)
+        lines[:, SPLIT] = np.maximum(np.ceil(size / BLOCK), 1) * BLOCK
+        host = torch.from_numpy(self.host)
+        if self.device.is_cuda:
+            host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way
+        self.device.copy_(host, non_blocking=True)

@@ -1,0 +1,189 @@
+"""Every Triton kernel against the torch reference: under the interpreter on a CPU, compiled on a GPU."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfi_sglang import selector
+from sfi_sglang.kernels import evidence, rows, stages
+from sfi_sglang.kernels.decode import DecodeBuffers, decode
+from sfi_sglang.kernels.rows import TILE
+from sfi_sglang.kernels.select import select
+from sfi_sglang.options import SelectorOptions
+
+GPU = torch.cuda.is_available()
+DEVICE = "cuda" if GPU else "cpu"
+DTYPES = [torch.bfloat16, torch.float16] if GPU else [torch.float16]  # the interpreter's bf16 dot is wrong
+EXAMPLES = settings(max_examples=60 if GPU else 12)
+SPLITS = 4
+
+
+def table(*lines: dict[str, int]) -> torch.Tensor:
+    """Row metadata from keyword lines; unnamed columns are 0, TAP is -1."""
+    out = torch.zeros(len(lines), rows.COLUMNS, dtype=torch.int32)
+    out[:, rows.TAP.value] = -1
+    for line, values in zip(out, lines, strict=True):
+        for name, value in values.items():
+            line[getattr(rows, name).value] = value
+    return out.to(DEVICE)
+
+
+def pools(kv_heads: int, dim: int, slots: int, dtype, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    keys, values = (torch.randn(slots, kv_heads, dim, generator=generator).to(DEVICE, dtype) for _ in range(2))
+    return keys, values, generator
+
+
+def attention(q, keys, values, slots, scale):
+    """float64 reference of one row and KV head: q [G, D], slots [n] -> [G, D]."""
+    k, v = keys[slots].double(), values[slots].double()
+    return (q.double() @ k.T * scale).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@EXAMPLES
+@given(
+    kv_heads=st.sampled_from([1, 2, 3]),
+    group=st.sampled_from([1, 3, 4, 16]),
+    dim=st.sampled_from([64, 128, 256]),
+    lengths=st.lists(st.sampled_from([1, 2, 15, 16, 17, 63, 64, 65, 130, 257]), min_size=1, max_size=3),
+    seed=st.integers(0, 99),
+)
+def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim, lengths, seed):
+    keys, values, generator = pools(kv_heads, dim, 600, dtype, seed)
+    heads, keep = kv_heads * group, 24
+    q = torch.randn(len(lengths), heads, dim, generator=generator).to(DEVICE, dtype)
+    req_to_token = torch.stack([torch.randperm(600, generator=generator) for _ in range(5)]).int().to(DEVICE)
+    pool_rows = torch.randint(5, (len(lengths),), generator=generator).to(DEVICE)
+    memory = torch.zeros(4, kv_heads, keep, dtype=torch.int32)
+    lines, visible = [], []
+    for row, length in enumerate(lengths):
+        if row % 2 or length < 40:  # dense
+            lines.append({"SINK": length, "RECENT": length, "LENGTH": length, "SPLIT": -(-length // SPLITS)})
+            visible.append([torch.arange(length)] * kv_heads)
+            continue
+        sink, recent, count = 4, length - 9, min(keep, length - 13 - row)
+        picks = [4 + torch.randperm(recent - 4, generator=generator)[:count].sort().values for _ in range(kv_heads)]
+        memory[row + 1, :, :count] = torch.stack(picks)
+        n = sink + count + 9
+        lines.append(
+            {"SINK": sink, "COUNT": count, "RECENT": recent, "LENGTH": length, "SPLIT": -(-n // 3), "MEMORY": row + 1}
+        )
+        visible.append([torch.cat([torch.arange(4), p, torch.arange(recent, length)]) for p in picks])
+    buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, SPLITS, TILE, DEVICE)
+    out = torch.full_like(q, torch.nan)
+    decode(q, keys, values, req_to_token, pool_rows, memory.to(DEVICE), table(*lines), buffers, out, dim**-0.5, False)
+    for row, line in enumerate(visible):
+        for head, positions in enumerate(line):
+            group_rows = slice(head * group, (head + 1) * group)
+            slots = req_to_token[pool_rows[row]][positions.to(DEVICE)].long()
+            exact = attention(q[row, group_rows], keys[:, head], values[:, head], slots, dim**-0.5)
+            error = (out[row, group_rows].double() - exact).norm() / exact.norm()
+            assert error < (2e-2 if dtype is torch.bfloat16 else 2e-3)
+
+
+@pytest.mark.parametrize("agreement", [False, True])
+@EXAMPLES
+@given(
+    group=st.sampled_from([1, 4]),
+    length=st.sampled_from([40, 64, 129, 1100]),
+    offset=st.sampled_from([0, 1]),
+    seed=st.integers(0, 99),
+)
+def test_tapped_evidence_of_a_slow_row(agreement, group, length, offset, seed):
+    kv_heads, dim, dtype = 2, 64, torch.float16
+    keys, values, generator = pools(kv_heads, dim, 1200, dtype, seed)
+    q = torch.randn(2, kv_heads * group, dim, generator=generator).to(DEVICE, dtype)
+    req_to_token = torch.stack([torch.randperm(1200, generator=generator) for _ in range(2)]).int().to(DEVICE)
+    first, last = 4, length - 20
+    slow = {
+        "SINK": length, "RECENT": length, "LENGTH": length, "SPLIT": -(-length // SPLITS), "TAP": offset * TILE,
+        "FIRST": first, "CANDIDATES": last - first, "STAGES": rows.AGREEMENT.value if agreement else 0,
+    }  # fmt: skip
+    dense = {"SINK": 1, "RECENT": 1, "LENGTH": 1, "SPLIT": 1}
+    meta = table(dense, slow)
+    pages = 4
+    owners = torch.full((pages,), -1, dtype=torch.int32)
+    owners[offset : offset + -(-(last - first) // TILE)] = 1
+    buffers = DecodeBuffers.allocate(2, kv_heads * group, kv_heads, dim, SPLITS, pages * TILE, DEVICE)
+    memory = torch.zeros(1, kv_heads, 8, dtype=torch.int32, device=DEVICE)
+    pool_rows = torch.tensor([0, 1], device=DEVICE)
+    decode(q, keys, values, req_to_token, pool_rows, memory, meta, buffers, torch.empty_like(q), dim**-0.5, True)
+    scores = torch.full((kv_heads, pages * TILE), torch.nan, device=DEVICE)
+    evidence.merge_logits(buffers, meta, owners.to(DEVICE), scores)
+    slots = req_to_token[1, :length].long()
+    logits = selector.attention_logits(q[1].view(kv_heads, group, dim), keys[slots].transpose(0, 1), dim**-0.5)
+    log_p = logits[..., first:last].log_softmax(-1)
+    mine = scores[:, offset * TILE : offset * TILE + last - first].log_softmax(-1)
+    expected = selector.power_mean(log_p, SelectorOptions(agreement=agreement))
+    torch.testing.assert_close(mine, expected, atol=2e-2, rtol=1e-3)
+    assert scores[:, offset * TILE + last - first :].isnan().all()  # nothing written outside
+
+
+@pytest.mark.parametrize("agreement", [False, True])
+@EXAMPLES
+@given(
+    count=st.sampled_from([1, 16, 48, 64]),
+    candidates=st.sampled_from([1, 63, 64, 65, 700]),
+    dim=st.sampled_from([64, 128]),
+    seed=st.integers(0, 99),
+)
+def test_prompt_evidence(agreement, count, candidates, dim, seed):
+    kv_heads, first = 2, 4
+    keys, _, generator = pools(kv_heads, dim, 900, torch.float16, seed)
+    queries = torch.randn(kv_heads, count, dim, generator=generator).to(DEVICE, torch.float16)
+    slots = torch.randperm(900, generator=generator).int().to(DEVICE)
+    out = torch.full((kv_heads, candidates + 3), torch.nan, device=DEVICE)
+    evidence.prompt_evidence(queries, keys, slots, first, candidates, dim**-0.5, agreement, out)
+    used = slots[first : first + candidates].long()
+    logits = selector.attention_logits(queries, keys[used].transpose(0, 1), dim**-0.5)
+    expected = selector.power_mean(logits.log_softmax(-1), SelectorOptions(agreement=agreement))
+    torch.testing.assert_close(out[:, :candidates].log_softmax(-1), expected, atol=2e-2, rtol=1e-3)
+    assert out[:, candidates:].isnan().all()
+
+
+def mask_of(options: SelectorOptions) -> int:
+    return sum(getattr(rows, name.upper()).value for name, on in options if on)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "span", "paper", "prior", "nms", "exclusion", "nms+span", "prior+nms+exclusion+span"]
+)
+@EXAMPLES
+@given(
+    kv_heads=st.sampled_from([2, 3]),
+    n=st.sampled_from([1, 2, 17, 18, 1023, 1024, 1025, 1500]),
+    keep=st.sampled_from([1, 16, 600]),
+    distinct=st.sampled_from([2, 5, 10**6]),
+    seed=st.integers(0, 99),
+)
+def test_stages_and_selection(name, kv_heads, n, keep, distinct, seed):
+    """Two slow rows beside one that is not; scores with many ties too."""
+    options = SelectorOptions.model_validate(name)
+    layers, capacity = 2, 5 * TILE
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.randint(distinct, (2, layers, kv_heads, n), generator=generator).float() / distinct * 12
+    log_f = raw.log_softmax(-1).to(DEVICE)
+    offsets = [TILE, 3 * TILE]
+    scores = torch.full((2, layers, kv_heads, capacity), torch.nan, device=DEVICE)
+    for i, offset in enumerate(offsets):
+        scores[0, :, :, offset : offset + n] = log_f[i]
+    slow = {"FIRST": 4, "CANDIDATES": n, "KEEP": keep, "STAGES": mask_of(options)}
+    meta = table({**slow, "TAP": offsets[0], "MEMORY": 2}, {}, {**slow, "TAP": offsets[1], "MEMORY": 0})
+    slow_rows = torch.tensor([0, 2, -1], dtype=torch.int32, device=DEVICE)
+    owners = torch.tensor([-1, 0, 0, 2, 2], dtype=torch.int32)
+    owners[[2, 4]] = torch.tensor([0, 2] if n > TILE else [-1, -1], dtype=torch.int32)
+    stages.apply(scores, meta, slow_rows, owners.to(DEVICE), evidence_rows=16)
+    memory = torch.full((3, layers, kv_heads, keep + 2), -7, dtype=torch.int32, device=DEVICE)
+    select(scores, meta, slow_rows, memory)
+    buffer = (options.nms + options.span) % 2
+    count = min(keep, n)
+    for i, line in enumerate((2, 0)):
+        expected = selector.score(log_f[i], 16, options)
+        mine = scores[buffer, :, :, offsets[i] : offsets[i] + n]
+        shift = 0 if options.prior or options.nms or options.exclusion else (expected - mine)[..., :1]
+        torch.testing.assert_close(mine + shift, expected, atol=1e-4, rtol=1e-4)
+        picks = selector.top_positions(mine, keep) + 4
+        assert torch.equal(memory[line, :, :, :count].long(), picks)
+    assert (memory[:, :, :, count:] == -7).all() and (memory[1] == -7).all()
