@@ -39,7 +39,7 @@ def _select(
     prefix = tl.zeros([], tl.uint32)
     bins = tl.arange(0, 256)
     for step in tl.static_range(4):
-        shift: tl.constexpr = 24 - 8 * step
+        shift = 24 - 8 * step
         counts = tl.zeros([256], tl.int32)
         for start in range(0, n, BLOCK):
             i = start + tl.arange(0, BLOCK)

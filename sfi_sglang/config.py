@@ -71,5 +71,5 @@ def keep_arguments(args: argparse.Namespace) -> None:
         os.environ[BUDGET_ENV] = str(args.sfi_max_budget)
         os.environ[EXECUTOR_ENV] = args.sfi_executor
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
-    if backends == ["sfi", None, None] and not torch.cuda.is_available():
+    if backends == ["sfi", None, None] and executor() == "torch":
         args.attention_backend = "sfi"

@@ -72,6 +72,11 @@ class MemoryTable:
         self.free = list(range(shape.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes
 
+    def follow_stream(self) -> None:
+        """Remember the stream of the pass being prepared: the lines are written there."""
+        if self.positions.is_cuda:
+            self.stream = torch.cuda.current_stream()
+
     def acquire(self) -> "TableMemory | None":
         """A line for one request. There are as many as requests can run, so None would be a leak."""
         if not self.free:
@@ -94,7 +99,7 @@ class TableMemory:
 
     def snapshot(self) -> Tensor:
         """A copy of the positions, int32 [layers, KV, count], ordered after every launched pass."""
-        with torch.cuda.stream(self.table.stream):
+        with torch.cuda.stream(self.table.stream):  # None: stays on the current one
             return self.table.positions[self.row, :, :, : self.count].clone()
 
     def release(self) -> None:

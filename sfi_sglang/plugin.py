@@ -47,9 +47,9 @@ def _attention_backend(runner):
         from sfi_sglang.torch_backend import SFITorchBackend
 
         return SFITorchBackend(runner, planner)
-    from sfi_sglang.cuda_backend import SFICudaBackend
+    from sfi_sglang.triton_backend import SFITritonBackend
 
-    return SFICudaBackend(runner, planner)
+    return SFITritonBackend(runner, planner)
 
 
 def _radix_cache(context):
@@ -75,10 +75,10 @@ def _register_scheduler() -> None:
     _hook(hooks.RUN_BATCH, _plan_batch, HookType.BEFORE)
     _hook(hooks.META_INFO, responses.attach_info, HookType.AROUND)
     if config.executor() != "torch":
-        from sfi_sglang import cuda_backend
+        from sfi_sglang import triton_backend
 
-        _hook(hooks.GRAPH_VARIANTS, cuda_backend.graph_variants, HookType.AROUND)
-        _hook(hooks.HYBRID_FORWARD, cuda_backend.observe_prefill, HookType.AFTER)
+        _hook(hooks.GRAPH_VARIANTS, triton_backend.graph_variants, HookType.AROUND)
+        _hook(hooks.HYBRID_FORWARD, triton_backend.observe_prefill, HookType.AFTER)
     if hooks.exists(hooks.RESPONSE_INFO) and hooks.exists(hooks.HAS_RESPONSE_INFO):
         HookRegistry.register(hooks.RESPONSE_INFO, responses.build_info, HookType.REPLACE)
         hooks.resolve(hooks.STREAMER).has_additional_customized_info = True

@@ -53,7 +53,7 @@ class PromptObserver:
     def _begin(self, batch) -> None:
         planner, req_to_token = self.backend.planner, self.backend.req_to_token
         rows = planner.rows_for(batch.rids, batch.batch_size)
-        self.backend.memory.table.stream = torch.cuda.current_stream()
+        self.backend.memory.table.follow_stream()
         self.prompts, end = [], 0
         self.table.clear()
         pool_rows = batch.req_pool_indices.tolist() if any(row.state for row in rows) else []

@@ -15,7 +15,7 @@ from sfi_sglang.options import SelectorOptions
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 DTYPES = [torch.bfloat16, torch.float16] if GPU else [torch.float16]  # the interpreter's bf16 dot is wrong
-EXAMPLES = settings(max_examples=60 if GPU else 12)
+EXAMPLES = settings(max_examples=12)
 SPLITS = 4
 
 

@@ -1,4 +1,4 @@
-"""The attention backend `sfi` on CUDA: Triton kernels under CUDA graphs, beside SGLang's own decode and prefill.
+"""The attention backend `sfi` with Triton kernels under CUDA graphs, beside SGLang's own decode and prefill.
 
 Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock FlashInfer path, for batches with
 no sparse row; `fast` attends to memories only; `mixed` also has dense and slow rows and refreshes the memories of the
@@ -7,6 +7,7 @@ slow ones. The prefill is a stock backend's; after each of its layers we read th
 
 import logging
 
+import psutil
 import torch
 from sglang.srt.layers.attention.base_attn_backend import AttentionBackend, SharedReadEnds
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
@@ -22,12 +23,14 @@ from sfi_sglang.prompt import PromptObserver
 from sfi_sglang.row_table import RowTable
 
 logger = logging.getLogger(__name__)
+STOCK_CUDA, STOCK_CPU = "flashinfer", "torch_native"  # decode of batches without a sparse row
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
-HEAD_DIMS, MAX_GROUP = (64, 128, 256), 16  # of the kernels
+# What the kernels cover:
+HEAD_DIMS, MAX_GROUP, DTYPES = (64, 128, 256), 16, (torch.bfloat16, torch.float16)
 WAVES = 4  # programs per multiprocessor that a pass is cut into
 
 
-class SFICudaBackend(AttentionBackend):
+class SFITritonBackend(AttentionBackend):
     """Decode attention; also the listener of the prefill (`observe_extend`)."""
 
     capture_labels = (DENSE, FAST, MIXED)  # SGLang's AttentionGraphVariants protocol, with `select`
@@ -35,14 +38,15 @@ class SFICudaBackend(AttentionBackend):
     def __init__(self, runner, planner: Planner):
         super().__init__()
         self.planner = planner
-        self.stock = hooks.resolve(hooks.BACKENDS)["flashinfer"](runner)
+        on_cuda = torch.device(runner.device).type == "cuda"
+        self.stock = hooks.resolve(hooks.BACKENDS)[STOCK_CUDA if on_cuda else STOCK_CPU](runner)
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
         self.shape = _shape(runner)
-        free = torch.cuda.mem_get_info()[0]
+        free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
         self.memory = DeviceMemory.allocate(self.shape, runner.device, free)
         logger.info("sfi uses %s", self.shape.statement())
-        programs = WAVES * torch.cuda.get_device_properties(runner.device).multi_processor_count
-        limits = (self.shape.graph_rows, self.shape.evidence_tokens, self.shape.splits, programs)
+        processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
+        limits = (self.shape.graph_rows, self.shape.evidence_tokens, self.shape.splits, WAVES * processors)
         self.table = RowTable(*limits, runner.device)
         self.variant = DENSE
         self.rows: list[Row] = []
@@ -92,7 +96,7 @@ class SFICudaBackend(AttentionBackend):
 
     def _load_rows(self, forward_batch) -> None:
         self.table.clear()
-        self.memory.table.stream = torch.cuda.current_stream()
+        self.memory.table.follow_stream()
         for i, row in enumerate(self.rows):
             state = row.state
             if state is not None and row.step is Step.FAST:
@@ -144,7 +148,7 @@ class SFICudaBackend(AttentionBackend):
         raise RuntimeError("on CUDA `sfi` is a decode backend: give --prefill-attention-backend a stock one")
 
 
-_current: list[SFICudaBackend] = []  # of this process; found by the two hooks below
+_current: list[SFITritonBackend] = []  # of this process; found by the two hooks below
 
 
 def graph_variants(original, hf_config):
@@ -155,7 +159,7 @@ def graph_variants(original, hf_config):
 def observe_prefill(result, hybrid, *args, **kwargs):
     """AFTER HybridAttnBackend.forward: the keys are in the pool, the queries are at hand."""
     backend = hybrid.decode_backend
-    if isinstance(backend, SFICudaBackend):
+    if isinstance(backend, SFITritonBackend):
         batch = kwargs["forward_batch"] if "forward_batch" in kwargs else args[4]
         if batch.forward_mode.is_extend():
             q, layer = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, "q"), (3, "layer")))
@@ -168,14 +172,14 @@ def _shape(runner) -> Shape:
         ValueError: the kernels do not cover this model.
     """
     model = runner.model_config
-    heads, kv_heads = model.num_attention_heads // runner.tp_size, model.get_num_kv_heads(runner.tp_size)
-    keys = runner.token_to_kv_pool.get_key_buffer(0)
-    group, dim = heads // kv_heads, model.head_dim
-    if dim not in HEAD_DIMS or group > MAX_GROUP or keys.dtype not in (torch.bfloat16, torch.float16):
+    keys = runner.token_to_kv_pool.get_key_buffer(0)  # [slots, KV heads of this rank, D]
+    kv_heads, dim = keys.shape[1:]
+    group = model.num_attention_heads // model.get_total_num_kv_heads()
+    if dim not in HEAD_DIMS or group > MAX_GROUP or keys.dtype not in DTYPES:
         raise ValueError(
             f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
             f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
         )
     rows = runner.max_running_requests
     limits = {"requests": rows, "graph_rows": rows, "budget": config.max_budget(), "context": model.context_len}
-    return Shape(model.num_hidden_layers, heads, kv_heads, model.head_dim, **limits)
+    return Shape(model.num_hidden_layers, group * kv_heads, kv_heads, dim, **limits)

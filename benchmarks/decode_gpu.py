@@ -1,0 +1,161 @@
+"""Decode speed on a GPU in the real runtime: dense FlashInfer beside SFI, interleaved on the same cached prompts.
+
+    python -m benchmarks.decode_gpu MODEL --cases 8x8192,8x32768,1x65536,1x131072 --out result.json
+
+Weights are dummies (`--load-format dummy`), so sentences mean nothing: refreshes come every `period` steps (policy
+`periodic`; benchmarks/segments.py measures what real text does). The prefill leaves attention out (no_prefill/), the
+keys are what dummy weights give. Times are read off the token stream at the client; a step's time is the median over
+the batch's requests.
+"""
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from sfi_sglang.cli import console
+from sfi_sglang.evals.report import provenance
+from sfi_sglang.terminal import progress
+
+PLUGIN = Path(__file__).parent / "no_prefill"
+WARM_UP = 8  # tokens
+ENGINE = {
+    "load_format": "dummy", "skip_tokenizer_init": True, "prefill_attention_backend": "no_prefill",
+    "sampling_backend": "pytorch", "disable_prefill_cuda_graph": True, "chunked_prefill_size": 16384,
+    "log_level": "warning",
+}  # fmt: skip
+OURS = {"decode_attention_backend": "sfi", "radix_cache_backend": "sfi"}
+STOCK = {"decode_attention_backend": "flashinfer"}
+
+
+@dataclass
+class Cell:
+    """One way to decode one case. Milliseconds; one list of step times per run."""
+
+    batch: int
+    context: int
+    mode: str
+    runs: list[list[float]] = field(default_factory=list)
+    slow_steps: list[int] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return statistics.median(statistics.mean(run) for run in self.runs)
+
+    def summary(self) -> dict:
+        steps = np.concatenate([np.array(run) for run in self.runs])
+        p10, p50, p90, p99 = np.percentile(steps, [10, 50, 90, 99])
+        means = [statistics.mean(run) for run in self.runs]
+        quantiles = {"p10": p10, "p50": p50, "p90": p90, "p99": p99, "min_run": min(means), "max_run": max(means)}
+        return {"ms_per_step": self.mean, **{name: round(float(v), 4) for name, v in quantiles.items()}}
+
+
+def parse_cases(text: str) -> list[tuple[int, int]]:
+    """`8x32768,1x131072` -> [(8, 32768), (1, 131072)]: batch x context tokens."""
+    pairs = (case.split("x") for case in text.split(","))
+    return [(int(batch), int(context)) for batch, context in pairs]
+
+
+async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int) -> tuple[list[float], list[int]]:
+    """Step times (ms) of one batch, and the slow steps of each request."""
+    params: dict = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens}
+    if sfi:
+        params["custom_params"] = {"sfi": sfi}
+
+    async def one(prompt):
+        stamps, info = [], {}
+        async for chunk in await engine.async_generate(input_ids=prompt, sampling_params=params, stream=True):
+            stamps += [time.perf_counter()] * (chunk["meta_info"]["completion_tokens"] - len(stamps))
+            info = chunk["meta_info"].get("sfi") or {}
+        return stamps, info.get("slow_steps", 0)
+
+    replies = await asyncio.gather(*(one(prompt) for prompt in prompts))
+    steps = np.diff(np.array([stamps[WARM_UP:] for stamps, _ in replies]) * 1e3, axis=1)
+    return np.median(steps, axis=0).tolist(), [slow for _, slow in replies]
+
+
+def launch(model: str, stock: bool, arguments: dict):
+    import sglang
+
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
+    os.environ["SGLANG_PLUGINS"] = "no_prefill" if stock else "no_prefill,sfi"
+    import sys
+
+    sys.path.insert(0, str(PLUGIN))
+    return sglang.Engine(model_path=model, **ENGINE, **(STOCK if stock else OURS), **arguments)
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="folder with a config.json")],
+    cases: Annotated[str, typer.Option(help="batch x context tokens, comma-separated")] = "8x8192,8x32768,1x65536",
+    periods: Annotated[str, typer.Option(help="steps between refreshes")] = "20,40",
+    budget: int = 1536,
+    tokens: Annotated[int, typer.Option(help="decoded tokens per run")] = 168,
+    repeats: int = 3,
+    stock: Annotated[bool, typer.Option(help="plain SGLang instead: dense only")] = False,
+    engine_arguments: Annotated[str, typer.Option(help="more Engine arguments, JSON")] = "{}",
+    out: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
+) -> None:
+    """Dense and SFI decode, interleaved."""
+    modes: dict[str, dict | None] = {"dense": None}
+    if not stock:
+        for period in map(int, periods.split(",")):
+            options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": period}
+            modes[f"sfi/{period}"] = options
+    engine = launch(model, stock, json.loads(engine_arguments))
+    rng = random.Random(1)
+    cells: list[Cell] = []
+    loop = asyncio.get_event_loop()
+    with progress(console) as bar:
+        sizes = parse_cases(cases)
+        task = bar.add_task("decode", total=len(sizes) * (repeats * len(modes) + 1))
+        for batch, context in sizes:
+            prompts = [[rng.randrange(1000, 100000) for _ in range(context)] for _ in range(batch)]
+            row = {name: Cell(batch, context, name) for name in modes}
+            for sfi in modes.values():  # fill the radix cache, warm the graphs
+                loop.run_until_complete(decode(engine, prompts, sfi, WARM_UP + 4))
+            bar.advance(task)
+            for _ in range(repeats):
+                for name, sfi in modes.items():
+                    steps, slow = loop.run_until_complete(decode(engine, prompts, sfi, tokens))
+                    row[name].runs.append(steps)
+                    row[name].slow_steps += slow
+                    bar.advance(task)
+            cells += row.values()
+            dense = row["dense"].mean
+            for cell in row.values():
+                s = cell.summary()
+                print(
+                    f"{batch} x {context} {cell.mode}: {s['ms_per_step']:.2f} ms/step, p50 {s['p50']:.2f}, "
+                    f"p99 {s['p99']:.2f}, {dense / s['ms_per_step']:.2f} x dense",
+                    flush=True,
+                )
+            engine.flush_cache()
+            time.sleep(1)
+    engine.shutdown()
+    table = Table("batch x context", "mode", "ms/step", "p50", "p90", "p99", "x dense", "slow steps a request")
+    dense_of = {(c.batch, c.context): c.mean for c in cells if c.mode == "dense"}
+    for cell in cells:
+        s = cell.summary()
+        ratio = dense_of[cell.batch, cell.context] / cell.mean
+        numbers = (f"{s[name]:.2f}" for name in ("ms_per_step", "p50", "p90", "p99"))
+        share = f"{statistics.mean(cell.slow_steps):.1f} of {tokens - 1}" if cell.mode != "dense" else ""
+        table.add_row(f"{cell.batch} x {cell.context}", cell.mode, *numbers, f"{ratio:.2f}", share)
+    console.print(table)
+    if out:
+        settings = {"model": model, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
+        results = [{**asdict(cell), **cell.summary(), "runs": None} for cell in cells]
+        out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,56 @@
+"""Compile every Triton kernel for Hopper without a GPU: `python tests/compile_kernels.py`, TRITON_INTERPRET unset."""
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from sfi_sglang.kernels import decode, evidence, rows, select, stages
+
+TARGET = GPUTarget("cuda", 90, 32)
+HEAD = {"KV": 8, "COLS": rows.COLUMNS}
+PAGE = {**HEAD, "PAGE": rows.TILE}
+PROMPT = {"KV": 8, "R": 64, "M": 64, "D": 128, "BLOCK": 64}
+FLOATS = {"scale_log2", "alpha", "max_weight"}
+BF16 = {"q_ptr", "k_ptr", "v_ptr", "out"}
+POINTERS = {
+    "part_out", "part_lse", "part_candidates", "logits", "candidate_lse", "evidence", "part_best", "part_total", "lse",
+    "scores",
+}  # fmt: skip
+INT_POINTERS = {"req_to_token", "memory", "rows", "owners", "slow_rows", "slots"}
+
+
+def kind(name: str, constants: dict) -> str:
+    if name in constants:
+        return "constexpr"
+    if name in FLOATS:
+        return "fp32"
+    if name == "pool_rows":
+        return "*i64"
+    types = [("*bf16", BF16), ("*fp32", POINTERS), ("*i32", INT_POINTERS)]
+    return next((code for code, names in types if name in names), "i32")
+
+
+def compile_one(function, **constants) -> None:
+    signature = {name: kind(name, constants) for name in function.arg_names}
+    compiled = triton.compile(ASTSource(function, signature, constexprs=constants), target=TARGET)
+    print(f"{function.__name__} {constants}: {len(compiled.asm['cubin'])} bytes")
+
+
+def main() -> None:
+    for dim in (64, 128, 256):
+        for tap in (False, True):
+            shape = {"G": 4, "D": dim, "SPLITS": 64, "WITH_TAP": tap, **HEAD}
+            compile_one(decode._attend, M=16, BLOCK=32 if dim > 128 else 64, **shape)
+            compile_one(decode._merge, **shape)
+    compile_one(evidence._merge_logits, G=4, **PAGE)
+    compile_one(evidence._prompt_lse, **PROMPT)
+    compile_one(evidence._prompt_scores, **PROMPT)
+    compile_one(stages._fuse, BLOCK=2048, **HEAD)
+    for stage, before, after in ((rows.NMS.value, 16, 16), (rows.SPAN.value, 16, 2)):
+        compile_one(stages._window, STAGE=stage, BEFORE=before, AFTER=after, COLS=rows.COLUMNS, PAGE=rows.TILE)
+    compile_one(stages._exclude, HEADS=8, **PAGE)
+    compile_one(select._select, BLOCK=2048, **HEAD)
+
+
+if __name__ == "__main__":
+    main()
