@@ -14,13 +14,12 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.table import Table
 
 from sfi_sglang.cli import console
 from sfi_sglang.device_memory import MB, MemoryTable, Shape, TableMemory
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.kernels import evidence, select, stages
-from sfi_sglang.kernels.decode import DecodeBuffers, decode
+from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.row_table import RowTable
 
@@ -51,11 +50,16 @@ def graph_time(run, repeats: int = 20) -> float:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
+    return time_once(graph.replay, repeats)
+
+
+def time_once(run, repeats: int = 20) -> float:
+    """Median microseconds of `run`."""
     times = []
     for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        graph.replay()
+        run()
         end.record()
         torch.cuda.synchronize()
         times.append(start.elapsed_time(end) * 1e3)
@@ -66,7 +70,7 @@ def copy_bandwidth() -> float:
     """GB/s of a device-to-device copy, bytes read and written."""
     source = torch.empty(4 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.nbytes / graph_time(lambda: target.copy_(source)) / 1e3
+    return 2 * source.nbytes / time_once(lambda: target.copy_(source)) / 1e3
 
 
 class Bench:
@@ -105,13 +109,14 @@ class Bench:
         table.load(KV)
         return table
 
-    def attend(self, table: RowTable, tap: bool, layers: int = LAYERS) -> None:
+    def attend(self, table: RowTable, tap: bool, layers: int = LAYERS, merge: bool = True) -> None:
+        locate(self.memory.positions, self.req_to_token, self.pool_rows, table.rows, self.memory.slots)
         for layer in range(layers):
             decode(
                 self.q, self.keys[layer % 2], self.values[layer % 2], self.req_to_token, self.pool_rows,
-                self.memory.positions[:, layer], table.rows, self.buffers, self.out, SCALE, tap,
+                self.memory.slots[:, layer], table.rows, self.buffers, self.out, SCALE, tap,
             )  # fmt: skip
-            if tap:
+            if tap and merge:
                 evidence.merge_logits(self.buffers, table.rows, table.owners, self.scores[0, layer])
 
     def refresh(self, table: RowTable) -> None:
@@ -216,6 +221,8 @@ def main(
         slow = bench.table(1, batch - 1)
         mixed = context * token + sparse * (batch - 1) // batch
         add("1 slow, others fast", bench, graph_time(lambda b=bench, t=slow: b.attend(t, True)), mixed)
+        alone = graph_time(lambda b=bench, t=slow: b.attend(t, True, merge=False))
+        add("1 slow, others fast, evidence not merged", bench, alone, mixed)
         scores = 2 * LAYERS * KV * context * 4
         add("refresh of 1 row", bench, graph_time(lambda b=bench, t=slow: b.refresh(t)), scores)
         all_slow = bench.table(batch, 0)
@@ -232,12 +239,13 @@ def main(
         add("prompt evidence of 1 row", bench, graph_time(prompt), context * token)
         del bench
         torch.cuda.empty_cache()
-    table = Table("batch x context", "kernels, 36 layers", "µs", "MB", "GB/s", "x floor", "error", title="kernels")
     for r in results:
-        error = "" if r.error is None else f"{r.error:.1e}"
-        numbers = (f"{r.microseconds:.0f}", f"{r.megabytes:.0f}", f"{r.gb_per_s:.0f}", f"{r.floor:.2f}", error)
-        table.add_row(f"{r.batch} x {r.context}", r.name, *numbers)
-    console.print(table)
+        error = "" if r.error is None else f", error {r.error:.1e}"
+        console.print(
+            f"{r.batch} x {r.context} {r.name}: {r.microseconds:.0f} µs, {r.gb_per_s:.0f} GB/s, "
+            f"{r.floor:.2f} x floor{error}",
+            soft_wrap=True,
+        )
     console.print(f"copy: {bandwidth:.0f} GB/s")
     if out:
         rows = [asdict(r) for r in results]

@@ -1,8 +1,8 @@
 """Decode attention over the visible tokens of each row: split-K over (KV head, split, row), then one merge.
 
-Visible token i is position i below the sink, then a selected position, then a recent one; slots come from SGLang's
-`req_to_token`, so nothing is packed or planned. Slow rows leave the logits of their candidates behind (the tap): K is
-read once for attention and evidence.
+Visible token i is position i below the sink, then a selected position, then a recent one. `locate` looks the selected
+positions' KV slots up, once a step for all layers; nothing is packed or planned. Slow rows leave the logits of their
+candidates behind (the tap): K is read once for attention and evidence.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,33 @@ from torch import Tensor
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, COUNT, FIRST, LENGTH, MEMORY, RECENT, SINK, SPLIT, TAP
 
 LOG2E = tl.constexpr(1.4426950408889634)
-LN2 = tl.constexpr(0.6931471805599453)
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
+BLOCK, LAUNCH = 64, {"num_warps": 4, "num_stages": 3}  # measured best, benchmarks/kernels_gpu.py
+
+
+@triton.jit
+def _locate(
+    memory, req_to_token, pool_rows, rows, slots, stride_memory, stride_tokens, stride_slots, keep,
+    COLS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Slots of one row's selected positions in one layer and KV head."""
+    line, row = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    rows += row * COLS
+    count = tl.load(rows + COUNT)
+    memory += tl.load(rows + MEMORY).to(tl.int64) * stride_memory + line * keep
+    tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
+    slots += row.to(tl.int64) * stride_slots + line * keep
+    for start in range(0, count, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        position = tl.load(memory + i, mask=i < count, other=0)
+        tl.store(slots + i, tl.load(tokens + position, mask=i < count, other=0), mask=i < count)
 
 
 @triton.jit
 def _attend(
-    q_ptr, k_ptr, v_ptr, req_to_token, pool_rows, memory, rows, part_out, part_lse, part_candidates, logits,
-    scale_log2, stride_slots, stride_memory, keep, stride_logits,
+    q_ptr, k_ptr, v_ptr, req_to_token, pool_rows, chosen_slots, rows, part_out, part_lse, part_candidates, logits,
+    scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
     COLS: tl.constexpr, WITH_TAP: tl.constexpr,
 ):  # fmt: skip
@@ -40,41 +58,40 @@ def _attend(
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
     real = m_ids[:, None] < G
     q = tl.load(q_ptr + ((row * KV + head) * G + m_ids[:, None]) * D + d_ids[None, :], mask=real, other=0.0)
-    slots = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_slots
-    chosen = memory + tl.load(rows + MEMORY).to(tl.int64) * stride_memory + head * keep
+    tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
+    chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
     acc = tl.zeros([M, D], tl.float32)
-    tap = -1
-    first = 0
-    last = 0
-    if WITH_TAP:
+    if WITH_TAP:  # candidates are [first, last); none for a row that is not slow
         tap, first = tl.load(rows + TAP), tl.load(rows + FIRST)
-        last = first + tl.load(rows + CANDIDATES)
+        last = tl.where(tap >= 0, first + tl.load(rows + CANDIDATES), first)
+        line = (head * G + m_ids) * stride_logits + tap - first
     for start in range(lo, hi, BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < hi
         is_chosen = (i >= sink) & (i < sink + count)
         position = tl.where(i < sink, i, i - sink - count + recent)
-        picked = tl.load(chosen + i - sink, mask=inside & is_chosen, other=0)
-        position = tl.where(is_chosen, picked, position)
-        slot = tl.load(slots + position, mask=inside, other=0).to(tl.int64)
-        offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
+        slot = tl.load(tokens + position, mask=inside & (is_chosen == 0), other=0)
+        slot += tl.load(chosen_slots + i - sink, mask=inside & is_chosen, other=0)
+        offset = (slot.to(tl.int64)[:, None] * KV + head) * D + d_ids[None, :]
         k = tl.load(k_ptr + offset, mask=inside[:, None], other=0.0)
         qk = tl.dot(q, tl.trans(k)) * scale_log2
         qk = tl.where(inside[None, :], qk, EMPTY)
         new_best = tl.maximum(best, tl.max(qk, 1))
         p = tl.exp2(qk - new_best[:, None])
         shrink = tl.exp2(best - new_best)
-        if WITH_TAP:
-            candidate = (i >= first) & (i < last) & inside
-            where = logits + (head * G + m_ids[:, None]).to(tl.int64) * stride_logits + (tap + i - first)[None, :]
-            tl.store(where, qk * LN2, mask=(candidate & (tap >= 0))[None, :] & real)
-            candidate_total = candidate_total * shrink + tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
         v = tl.load(v_ptr + offset, mask=inside[:, None], other=0.0)
         acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
-        total = total * shrink + tl.sum(p, 1)
+        mass = tl.sum(p, 1)
+        total = total * shrink + mass
+        if WITH_TAP:
+            candidate = (i >= first) & (i < last) & inside
+            tl.store(logits + line[:, None] + i[None, :], qk, mask=candidate[None, :] & real)
+            if (start < first) | (tl.minimum(start + BLOCK, hi) > last):
+                mass = tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
+            candidate_total = candidate_total * shrink + mass
         best = new_best
     part = ((row * KV + head) * SPLITS + split) * G + m_ids
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=real)
@@ -105,7 +122,7 @@ def _merge(
     if WITH_TAP:
         partial = tl.load(part_candidates + part, mask=used, other=EMPTY)
         best = tl.max(partial, 0)
-        tl.store(candidate_lse + row * KV * G + head, (best + tl.log2(tl.sum(tl.exp2(partial - best), 0))) * LN2)
+        tl.store(candidate_lse + row * KV * G + head, best + tl.log2(tl.sum(tl.exp2(partial - best), 0)))
 
 
 @dataclass(frozen=True)
@@ -115,8 +132,8 @@ class DecodeBuffers:
     out: Tensor  # float32 [rows, KV, splits, G, D]
     lse: Tensor  # float32 [rows, KV, splits, G], log2
     candidates: Tensor  # as lse, over candidates only
-    candidate_lse: Tensor  # float32 [rows, KV * G], natural log
-    logits: Tensor  # float32 [KV * G, T]: natural logits of the slow rows' candidates, one layer's
+    candidate_lse: Tensor  # float32 [rows, KV * G], log2
+    logits: Tensor  # float32 [KV * G, T]: logits, log2, of the slow rows' candidates, one layer's
 
     @classmethod
     def allocate(
@@ -133,13 +150,25 @@ class DecodeBuffers:
         return self.lse.shape[2]
 
 
+def locate(memory: Tensor, req_to_token: Tensor, pool_rows: Tensor, rows: Tensor, slots: Tensor) -> None:
+    """KV slots of the selected positions of all layers, for this step only: SGLang may move a running request's slots.
+
+    memory: int32 [memory rows, layers, KV, keep] positions. slots: int32 [rows, layers, KV, keep], written.
+    """
+    _, layers, kv_heads, keep = memory.shape
+    _locate[(layers * kv_heads, pool_rows.shape[0])](
+        memory, req_to_token, pool_rows, rows, slots, memory.stride(0), req_to_token.stride(0), slots.stride(0), keep,
+        COLS=COLUMNS, BLOCK=1024, num_warps=4,
+    )  # fmt: skip
+
+
 def decode(
     q: Tensor,
     keys: Tensor,
     values: Tensor,
     req_to_token: Tensor,
     pool_rows: Tensor,
-    memory: Tensor,
+    chosen_slots: Tensor,
     rows: Tensor,
     buffers: DecodeBuffers,
     out: Tensor,
@@ -149,19 +178,20 @@ def decode(
     """Attention of one new token per row.
 
     q, out: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows,
-    tokens]. pool_rows: integer [rows], the rows' lines of req_to_token. memory: int32 [memory rows, KV, keep], the
-    layer's positions, any row stride. rows: int32 [rows, COLUMNS] (rows.py). With `tap`, slow rows leave
+    tokens]. pool_rows: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep],
+    the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). With `tap`, slow rows leave
     `buffers.logits` and `buffers.candidate_lse`.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
+    stride_chosen, keep, _ = chosen_slots.stride()
     _attend[(kv_heads, buffers.splits, count)](
-        q, keys, values, req_to_token, pool_rows, memory, rows,
+        q, keys, values, req_to_token, pool_rows, chosen_slots, rows,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        scale * LOG2E.value, req_to_token.stride(0), memory.stride(0), memory.stride(1), buffers.logits.stride(0),
+        scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=32 if dim > 128 else 64, SPLITS=buffers.splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=4, num_stages=3,
+        BLOCK=32 if dim > 128 else BLOCK, SPLITS=buffers.splits, COLS=COLUMNS, WITH_TAP=tap, **LAUNCH,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,

@@ -9,8 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sfi_sglang.kernels.decode import EMPTY, LN2, LOG2E, MIN_DOT, DecodeBuffers
+from sfi_sglang.kernels.decode import EMPTY, LOG2E, MIN_DOT, DecodeBuffers
 from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, STAGES, TAP, TILE
+
+LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -34,9 +36,9 @@ def _merge_logits(
         log_p = tl.load(line + token, mask=inside, other=EMPTY) - tl.load(candidate_lse + (row * KV + head) * G + g)
         log_p *= alpha
         new_best = tl.maximum(best, log_p)
-        total = total * tl.exp2((best - new_best) * LOG2E) + tl.exp2((log_p - new_best) * LOG2E)
+        total = total * tl.exp2(best - new_best) + tl.exp2(log_p - new_best)
         best = new_best
-    merged = (best + (tl.log2(total) - tl.log2(G * 1.0)) * LN2) / alpha
+    merged = (best + tl.log2(total) - tl.log2(G * 1.0)) * LN2 / alpha
     tl.store(evidence + head.to(tl.int64) * stride_evidence + token, merged, mask=inside)
 
 

@@ -1,7 +1,8 @@
 """The k best candidates of every layer and KV head of every slow row, in ascending order, in one launch.
 
-Radix select: four passes over the scores find the k-th key byte by byte from histograms; a fifth writes the chosen
-positions. Of equal scores the earlier position wins, so the choice repeats bit for bit.
+A sample of a long line of scores gives a bar that a little more than k of them should pass; one scan keeps those, and
+an exact radix select finds the k-th among the kept. If the sample misled (too few passed, or too many to hold), the
+radix select runs over the whole line. Of equal scores the earlier position wins, so the choice repeats bit for bit.
 """
 
 import triton
@@ -9,6 +10,9 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, FIRST, KEEP, MEMORY, NMS, SPAN, STAGES, TAP
+
+SAMPLE = 2048
+LOWEST = tl.constexpr(-3.0e38)
 
 
 @triton.jit
@@ -19,23 +23,10 @@ def _sortable(x):
 
 
 @triton.jit
-def _select(
-    scores, rows, slow_rows, memory, stride_buffer, stride_layer, stride_head, stride_memory, keep_columns,
-    KV: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    head, layer = tl.program_id(0) % KV, tl.program_id(0) // KV
-    row = tl.load(slow_rows + tl.program_id(1))
-    if row < 0:
-        return
-    rows += row * COLS
-    n, keep, first = tl.load(rows + CANDIDATES), tl.load(rows + KEEP), tl.load(rows + FIRST)
-    stages = tl.load(rows + STAGES)
-    buffer = ((stages & NMS) // NMS) ^ ((stages & SPAN) // SPAN)  # where stages.py left the scores
-    scores += buffer.to(tl.int64) * stride_buffer + layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head
-    scores += tl.load(rows + TAP)
-    target = memory + tl.load(rows + MEMORY).to(tl.int64) * stride_memory + tl.program_id(0).to(tl.int64) * keep_columns
-    keep = tl.minimum(keep, n)
-    left = keep  # still to take among the keys that share `prefix`
+def _kth(scores, n, stride, k, BLOCK: tl.constexpr):
+    """Radix select: the key of the k-th best of scores[0], scores[stride], ... (n of them), and how many of the scores
+    with this very key belong to the k best."""
+    left = k
     prefix = tl.zeros([], tl.uint32)
     bins = tl.arange(0, 256)
     for step in tl.static_range(4):
@@ -43,7 +34,7 @@ def _select(
         counts = tl.zeros([256], tl.int32)
         for start in range(0, n, BLOCK):
             i = start + tl.arange(0, BLOCK)
-            key = _sortable(tl.load(scores + i, mask=i < n, other=0.0))
+            key = _sortable(tl.load(scores + i * stride, mask=i < n, other=0.0))
             live = i < n
             if step > 0:
                 live = live & ((key >> (shift + 8)) == prefix)
@@ -52,16 +43,59 @@ def _select(
         chosen = tl.max(tl.where(at_least >= left, bins, 0), 0)
         left -= tl.sum(tl.where(bins > chosen, counts, 0), 0)
         prefix = (prefix << 8) | chosen.to(tl.uint32)
-    written = tl.zeros([], tl.int32)
-    equal = tl.zeros([], tl.int32)
-    for start in range(0, n, BLOCK):
+    return prefix, left
+
+
+@triton.jit
+def _select(
+    scores, rows, slow_rows, memory, stride_buffer, stride_layer, stride_head, stride_memory, keep_columns,
+    KV: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr, SAMPLED: tl.constexpr,
+):  # fmt: skip
+    head, layer = tl.program_id(0) % KV, tl.program_id(0) // KV
+    row = tl.load(slow_rows + tl.program_id(1))
+    if row < 0:
+        return
+    rows += row * COLS
+    n, first = tl.load(rows + CANDIDATES), tl.load(rows + FIRST)
+    keep = tl.minimum(tl.load(rows + KEEP), n)
+    stages = tl.load(rows + STAGES)
+    buffer = ((stages & NMS) // NMS) ^ ((stages & SPAN) // SPAN)  # where stages.py left the scores
+    line = scores + layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head + tl.load(rows + TAP)
+    spare = line + (1 - buffer).to(tl.int64) * stride_buffer  # the other buffer: kept scores, then their indices
+    line += buffer.to(tl.int64) * stride_buffer
+    room = n // 2
+    target = memory + tl.load(rows + MEMORY).to(tl.int64) * stride_memory + tl.program_id(0).to(tl.int64) * keep_columns
+    kept = 0
+    if n >= 2 * SAMPLED:
+        expected = keep.to(tl.float32) / n * SAMPLED
+        rank = tl.minimum((expected + 4.0 * tl.sqrt(expected) + 8.0).to(tl.int32), SAMPLED)
+        bar, _ = _kth(line, SAMPLED, n // SAMPLED, rank, SAMPLED)
+        for start in range(0, n, BLOCK):
+            i = start + tl.arange(0, BLOCK)
+            value = tl.load(line + i, mask=i < n, other=LOWEST)
+            passes = (_sortable(value) >= bar) & (i < n)
+            slot = kept + tl.cumsum(passes.to(tl.int32), 0) - 1
+            tl.store(spare + slot, value, mask=passes & (slot < room))
+            tl.store(spare + room + slot, i.to(tl.float32, bitcast=True), mask=passes & (slot < room))
+            kept += tl.sum(passes.to(tl.int32), 0)
+        tl.debug_barrier()  # other threads of this program read what was stored
+    narrowed = (kept >= keep) & (kept <= room)
+    count = tl.where(narrowed, kept, n)
+    source = line
+    if narrowed:
+        source = spare
+    kth, left = _kth(source, count, 1, keep, BLOCK)
+    written = 0
+    equal = 0
+    for start in range(0, count, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        key = _sortable(tl.load(scores + i, mask=i < n, other=0.0))
-        same = ((key == prefix) & (i < n)).to(tl.int32)
+        key = _sortable(tl.load(source + i, mask=i < count, other=LOWEST))
+        same = ((key == kth) & (i < count)).to(tl.int32)
         rank = equal + tl.cumsum(same, 0)
-        take = ((key > prefix) & (i < n)) | ((same != 0) & (rank <= left))
+        take = ((key > kth) & (i < count)) | ((same != 0) & (rank <= left))
         slot = written + tl.cumsum(take.to(tl.int32), 0) - 1
-        tl.store(target + slot, first + i, mask=take)
+        index = tl.load(source + room + i, mask=take & narrowed, other=0.0).to(tl.int32, bitcast=True)
+        tl.store(target + slot, first + tl.where(narrowed, index, i), mask=take)
         written += tl.sum(take.to(tl.int32), 0)
         equal += tl.sum(same, 0)
 
@@ -69,12 +103,13 @@ def _select(
 def select(scores: Tensor, rows: Tensor, slow_rows: Tensor, memory: Tensor) -> None:
     """Write the positions of each slow row's best candidates into its line of `memory`.
 
-    scores: float32 [2, layers, KV, T], as stages.py leaves them. rows: int32 [rows, COLUMNS]. slow_rows: int32 [n], -1
-    for none. memory: int32 [memory rows, layers, KV, keep]; min(KEEP, CANDIDATES) entries of each line are written.
+    scores: float32 [2, layers, KV, T], as stages.py leaves them; the other buffer is overwritten. rows: int32 [rows,
+    COLUMNS]. slow_rows: int32 [n], -1 for none. memory: int32 [memory rows, layers, KV, keep]; min(KEEP, CANDIDATES)
+    entries of each line are written.
     """
     _, layers, kv_heads, _ = scores.shape
     buffer, layer, head, _ = scores.stride()
     _select[(layers * kv_heads, slow_rows.shape[0])](
         scores, rows, slow_rows, memory, buffer, layer, head, memory.stride(0), memory.shape[-1],
-        KV=kv_heads, COLS=COLUMNS, BLOCK=2048, num_warps=8,
+        KV=kv_heads, COLS=COLUMNS, BLOCK=2048, SAMPLED=SAMPLE, num_warps=8,
     )  # fmt: skip

@@ -9,7 +9,8 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang import selector
-from sfi_sglang.kernels.decode import EMPTY, LN2, LOG2E
+from sfi_sglang.kernels.decode import EMPTY, LOG2E
+from sfi_sglang.kernels.evidence import LN2
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EXCLUSION, NMS, PRIOR, SPAN, STAGES, TAP, TILE
 
 NMS_RADIUS = tl.constexpr(selector.NMS_RADIUS)

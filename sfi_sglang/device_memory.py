@@ -38,7 +38,7 @@ class Shape:
 
     @property
     def request_bytes(self) -> int:
-        return self.layers * self.kv_heads * self.budget * 4
+        return 2 * self.layers * self.kv_heads * self.budget * 4
 
     @property
     def evidence_bytes(self) -> int:
@@ -63,11 +63,15 @@ class Shape:
 
 
 class MemoryTable:
-    """Selected positions of the running SFI requests: int32 [requests, layers, KV heads, budget]."""
+    """Selected positions of the running SFI requests, int32 [requests, layers, KV heads, budget]; and, by row of the
+    batch, the KV slots that they have in the step at hand."""
 
     def __init__(self, shape: Shape, device) -> None:
         self.positions = torch.zeros(
             shape.requests, shape.layers, shape.kv_heads, shape.budget, dtype=torch.int32, device=device
+        )
+        self.slots = torch.zeros(
+            shape.graph_rows, shape.layers, shape.kv_heads, shape.budget, dtype=torch.int32, device=device
         )
         self.free = list(range(shape.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes

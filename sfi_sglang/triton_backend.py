@@ -17,7 +17,7 @@ from torch import Tensor
 from sfi_sglang import config, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
 from sfi_sglang.kernels import evidence, select, stages
-from sfi_sglang.kernels.decode import decode
+from sfi_sglang.kernels.decode import decode, locate
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.prompt import PromptObserver
 from sfi_sglang.row_table import RowTable
@@ -116,6 +116,9 @@ class SFITritonBackend(AttentionBackend):
             return self.stock.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
         if save_kv_cache and k is not None:
             self.pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
+        memory, pool_rows = self.memory.table, forward_batch.req_pool_indices
+        if layer.layer_id == 0:
+            locate(memory.positions, self.req_to_token, pool_rows, self.table.rows, memory.slots)
         q = q.contiguous().view(-1, self.shape.heads, self.shape.dim)
         count, tap = q.shape[0], self.variant == MIXED
         out = torch.empty_like(q)
@@ -123,8 +126,8 @@ class SFITritonBackend(AttentionBackend):
             q,
             *self.pool.get_kv_buffer(layer.layer_id),
             self.req_to_token,
-            forward_batch.req_pool_indices,
-            self.memory.table.positions[:, layer.layer_id],
+            pool_rows,
+            memory.slots[:, layer.layer_id],
             self.table.rows,
             self.memory.buffers,
             out,

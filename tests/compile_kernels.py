@@ -16,7 +16,7 @@ POINTERS = {
     "part_out", "part_lse", "part_candidates", "logits", "candidate_lse", "evidence", "part_best", "part_total", "lse",
     "scores",
 }  # fmt: skip
-INT_POINTERS = {"req_to_token", "memory", "rows", "owners", "slow_rows", "slots"}
+INT_POINTERS = {"req_to_token", "chosen_slots", "memory", "rows", "owners", "slow_rows", "slots"}
 
 
 def kind(name: str, constants: dict) -> str:
@@ -42,6 +42,7 @@ def main() -> None:
             shape = {"G": 4, "D": dim, "SPLITS": 64, "WITH_TAP": tap, **HEAD}
             compile_one(decode._attend, M=16, BLOCK=32 if dim > 128 else 64, **shape)
             compile_one(decode._merge, **shape)
+    compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(evidence._merge_logits, G=4, **PAGE)
     compile_one(evidence._prompt_lse, **PROMPT)
     compile_one(evidence._prompt_scores, **PROMPT)
@@ -49,7 +50,7 @@ def main() -> None:
     for stage, before, after in ((rows.NMS.value, 16, 16), (rows.SPAN.value, 16, 2)):
         compile_one(stages._window, STAGE=stage, BEFORE=before, AFTER=after, COLS=rows.COLUMNS, PAGE=rows.TILE)
     compile_one(stages._exclude, HEADS=8, **PAGE)
-    compile_one(select._select, BLOCK=2048, **HEAD)
+    compile_one(select._select, BLOCK=2048, SAMPLED=select.SAMPLE, **HEAD)
 
 
 if __name__ == "__main__":

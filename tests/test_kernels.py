@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sfi_sglang import selector
 from sfi_sglang.kernels import evidence, rows, stages
-from sfi_sglang.kernels.decode import DecodeBuffers, decode
+from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
 from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.kernels.select import select
 from sfi_sglang.options import SelectorOptions
@@ -56,7 +56,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
     q = torch.randn(len(lengths), heads, dim, generator=generator).to(DEVICE, dtype)
     req_to_token = torch.stack([torch.randperm(600, generator=generator) for _ in range(5)]).int().to(DEVICE)
     pool_rows = torch.randint(5, (len(lengths),), generator=generator).to(DEVICE)
-    memory = torch.zeros(4, kv_heads, keep, dtype=torch.int32)
+    memory = torch.zeros(4, 1, kv_heads, keep, dtype=torch.int32)
     lines, visible = [], []
     for row, length in enumerate(lengths):
         if row % 2 or length < 40:  # dense
@@ -65,7 +65,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
             continue
         sink, recent, count = 4, length - 9, min(keep, length - 13 - row)
         picks = [4 + torch.randperm(recent - 4, generator=generator)[:count].sort().values for _ in range(kv_heads)]
-        memory[row + 1, :, :count] = torch.stack(picks)
+        memory[row + 1, 0, :, :count] = torch.stack(picks)
         n = sink + count + 9
         lines.append(
             {"SINK": sink, "COUNT": count, "RECENT": recent, "LENGTH": length, "SPLIT": -(-n // 3), "MEMORY": row + 1}
@@ -73,7 +73,9 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
         visible.append([torch.cat([torch.arange(4), p, torch.arange(recent, length)]) for p in picks])
     buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, SPLITS, TILE, DEVICE)
     out = torch.full_like(q, torch.nan)
-    decode(q, keys, values, req_to_token, pool_rows, memory.to(DEVICE), table(*lines), buffers, out, dim**-0.5, False)
+    slots = torch.full((len(lengths), 1, kv_heads, keep), -1, dtype=torch.int32, device=DEVICE)
+    locate(memory.to(DEVICE), req_to_token, pool_rows, table(*lines), slots)
+    decode(q, keys, values, req_to_token, pool_rows, slots[:, 0], table(*lines), buffers, out, dim**-0.5, False)
     for row, line in enumerate(visible):
         for head, positions in enumerate(line):
             group_rows = slice(head * group, (head + 1) * group)
@@ -107,9 +109,9 @@ def test_tapped_evidence_of_a_slow_row(agreement, group, length, offset, seed):
     owners = torch.full((pages,), -1, dtype=torch.int32)
     owners[offset : offset + -(-(last - first) // TILE)] = 1
     buffers = DecodeBuffers.allocate(2, kv_heads * group, kv_heads, dim, SPLITS, pages * TILE, DEVICE)
-    memory = torch.zeros(1, kv_heads, 8, dtype=torch.int32, device=DEVICE)
+    chosen = torch.zeros(2, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     pool_rows = torch.tensor([0, 1], device=DEVICE)
-    decode(q, keys, values, req_to_token, pool_rows, memory, meta, buffers, torch.empty_like(q), dim**-0.5, True)
+    decode(q, keys, values, req_to_token, pool_rows, chosen, meta, buffers, torch.empty_like(q), dim**-0.5, True)
     scores = torch.full((kv_heads, pages * TILE), torch.nan, device=DEVICE)
     evidence.merge_logits(buffers, meta, owners.to(DEVICE), scores)
     slots = req_to_token[1, :length].long()
@@ -153,35 +155,36 @@ def mask_of(options: SelectorOptions) -> int:
 @EXAMPLES
 @given(
     kv_heads=st.sampled_from([2, 3]),
-    n=st.sampled_from([1, 2, 17, 18, 1023, 1024, 1025, 1500]),
-    keep=st.sampled_from([1, 16, 600]),
-    distinct=st.sampled_from([2, 5, 10**6]),
+    n=st.sampled_from([1, 2, 17, 18, 1023, 1024, 1025, 1500, 4096, 6000]),
+    keep=st.sampled_from([1, 16, 600, 2100]),
+    distinct=st.sampled_from([1, 2, 5, 10**6]),
     seed=st.integers(0, 99),
 )
 def test_stages_and_selection(name, kv_heads, n, keep, distinct, seed):
     """Two slow rows beside one that is not; scores with many ties too."""
     options = SelectorOptions.model_validate(name)
-    layers, capacity = 2, 5 * TILE
+    pages = -(-n // TILE)
+    layers, capacity = 2, (2 * pages + 1) * TILE
     generator = torch.Generator().manual_seed(seed)
     raw = torch.randint(distinct, (2, layers, kv_heads, n), generator=generator).float() / distinct * 12
     log_f = raw.log_softmax(-1).to(DEVICE)
-    offsets = [TILE, 3 * TILE]
+    offsets = [TILE, (1 + pages) * TILE]
     scores = torch.full((2, layers, kv_heads, capacity), torch.nan, device=DEVICE)
     for i, offset in enumerate(offsets):
         scores[0, :, :, offset : offset + n] = log_f[i]
     slow = {"FIRST": 4, "CANDIDATES": n, "KEEP": keep, "STAGES": mask_of(options)}
     meta = table({**slow, "TAP": offsets[0], "MEMORY": 2}, {}, {**slow, "TAP": offsets[1], "MEMORY": 0})
     slow_rows = torch.tensor([0, 2, -1], dtype=torch.int32, device=DEVICE)
-    owners = torch.tensor([-1, 0, 0, 2, 2], dtype=torch.int32)
-    owners[[2, 4]] = torch.tensor([0, 2] if n > TILE else [-1, -1], dtype=torch.int32)
+    owners = torch.tensor([-1] + pages * [0] + pages * [2], dtype=torch.int32)
     stages.apply(scores, meta, slow_rows, owners.to(DEVICE), evidence_rows=16)
+    found = scores.clone()  # select overwrites the other buffer
     memory = torch.full((3, layers, kv_heads, keep + 2), -7, dtype=torch.int32, device=DEVICE)
     select(scores, meta, slow_rows, memory)
     buffer = (options.nms + options.span) % 2
     count = min(keep, n)
     for i, line in enumerate((2, 0)):
         expected = selector.score(log_f[i], 16, options)
-        mine = scores[buffer, :, :, offsets[i] : offsets[i] + n]
+        mine = found[buffer, :, :, offsets[i] : offsets[i] + n]
         shift = 0 if options.prior or options.nms or options.exclusion else (expected - mine)[..., :1]
         torch.testing.assert_close(mine + shift, expected, atol=1e-4, rtol=1e-4)
         picks = selector.top_positions(mine, keep) + 4
