@@ -22,6 +22,7 @@ from sfi_sglang.kernels import evidence, select, stages
 from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.row_table import RowTable
+from sfi_sglang.triton_backend import WAVES
 
 LAYERS, HEADS, KV, DIM = 36, 32, 8, 128
 SCALE = DIM**-0.5
@@ -92,7 +93,7 @@ class Bench:
 
     def table(self, slow: int, fast: int) -> RowTable:
         """`slow` slow rows, then `fast` fast ones; the rest dense."""
-        programs = 4 * torch.cuda.get_device_properties(0).multi_processor_count
+        programs = WAVES * torch.cuda.get_device_properties(0).multi_processor_count
         table = RowTable(self.batch, self.scores.shape[-1], self.shape.splits, programs, "cuda")
         for row in range(self.batch):
             memory = TableMemory(self.memory, row)

@@ -17,7 +17,8 @@ from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, COUNT, FIRST, LENGTH, M
 LOG2E = tl.constexpr(1.4426950408889634)
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
-BLOCK, LAUNCH = 64, {"num_warps": 4, "num_stages": 3}  # measured best, benchmarks/kernels_gpu.py
+BLOCK = 32  # tokens an iteration; with the stages below the best of a sweep on an H200
+STAGES, TAP_STAGES = 3, 5
 
 
 @triton.jit
@@ -191,7 +192,8 @@ def decode(
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=32 if dim > 128 else BLOCK, SPLITS=buffers.splits, COLS=COLUMNS, WITH_TAP=tap, **LAUNCH,
+        BLOCK=BLOCK, SPLITS=buffers.splits, COLS=COLUMNS, WITH_TAP=tap,
+        num_warps=4, num_stages=TAP_STAGES if tap else STAGES,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,

@@ -1,8 +1,9 @@
 """The k best candidates of every layer and KV head of every slow row, in ascending order, in one launch.
 
-A sample of a long line of scores gives a bar that a little more than k of them should pass; one scan keeps those, and
-an exact radix select finds the k-th among the kept. If the sample misled (too few passed, or too many to hold), the
-radix select runs over the whole line. Of equal scores the earlier position wins, so the choice repeats bit for bit.
+A sample of a long line of scores gives a bar that a little more than k of them should reach; one scan keeps those, and
+an exact radix select finds the k-th among the kept. Masses of equal scores at the bar make the bar itself the k-th. If
+the sample misled, the radix select runs over the whole line. Of equal scores the earlier position wins, so the choice
+repeats bit for bit.
 """
 
 import triton
@@ -65,7 +66,8 @@ def _select(
     line += buffer.to(tl.int64) * stride_buffer
     room = n // 2
     target = memory + tl.load(rows + MEMORY).to(tl.int64) * stride_memory + tl.program_id(0).to(tl.int64) * keep_columns
-    kept = 0
+    kept, above = 0, 0  # scores that reach the bar, that exceed it
+    bar = tl.zeros([], tl.uint32)
     if n >= 2 * SAMPLED:
         expected = keep.to(tl.float32) / n * SAMPLED
         rank = tl.minimum((expected + 4.0 * tl.sqrt(expected) + 8.0).to(tl.int32), SAMPLED)
@@ -73,18 +75,22 @@ def _select(
         for start in range(0, n, BLOCK):
             i = start + tl.arange(0, BLOCK)
             value = tl.load(line + i, mask=i < n, other=LOWEST)
-            passes = (_sortable(value) >= bar) & (i < n)
+            key = _sortable(value)
+            passes = (key >= bar) & (i < n)
             slot = kept + tl.cumsum(passes.to(tl.int32), 0) - 1
             tl.store(spare + slot, value, mask=passes & (slot < room))
             tl.store(spare + room + slot, i.to(tl.float32, bitcast=True), mask=passes & (slot < room))
             kept += tl.sum(passes.to(tl.int32), 0)
+            above += tl.sum(((key > bar) & (i < n)).to(tl.int32), 0)
         tl.debug_barrier()  # other threads of this program read what was stored
     narrowed = (kept >= keep) & (kept <= room)
     count = tl.where(narrowed, kept, n)
     source = line
     if narrowed:
         source = spare
-    kth, left = _kth(source, count, 1, keep, BLOCK)
+    kth, left = bar, keep - above
+    if (above >= keep) | (kept < keep):
+        kth, left = _kth(source, count, 1, keep, BLOCK)
     written = 0
     equal = 0
     for start in range(0, count, BLOCK):

@@ -5,10 +5,10 @@ import torch
 
 from sfi_sglang.device_memory import TableMemory
 from sfi_sglang.kernels import rows as columns
+from sfi_sglang.kernels.decode import BLOCK
 from sfi_sglang.kernels.rows import COLUMNS, TILE
 from sfi_sglang.options import SelectorOptions, SFIOptions
 
-BLOCK = 64  # a split is a multiple of the kernel's block
 SINK, COUNT, RECENT, LENGTH, SPLIT, MEMORY, TAP, FIRST, CANDIDATES, KEEP, STAGES = (
     getattr(columns, name).value
     for name in (

@@ -22,8 +22,7 @@ CPU_FLAGS = [
     "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
 ]  # fmt: skip
 CUDA_FLAGS = [
-    "--decode-attention-backend", "sfi", "--prefill-attention-backend", "flashinfer", "--max-running-requests", "64",
-    "--disable-prefill-cuda-graph",
+    "--decode-attention-backend", "sfi", "--max-running-requests", "64", "--disable-prefill-cuda-graph",
 ]  # fmt: skip
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment

@@ -27,7 +27,7 @@ STOCK_CUDA, STOCK_CPU = "flashinfer", "torch_native"  # decode of batches withou
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
 # What the kernels cover:
 HEAD_DIMS, MAX_GROUP, DTYPES = (64, 128, 256), 16, (torch.bfloat16, torch.float16)
-WAVES = 4  # programs per multiprocessor that a pass is cut into
+WAVES = 5  # programs per multiprocessor that a pass is cut into
 
 
 class SFITritonBackend(AttentionBackend):
