@@ -94,7 +94,8 @@ class Bench:
     def table(self, slow: int, fast: int) -> RowTable:
         """`slow` slow rows, then `fast` fast ones; the rest dense."""
         programs = WAVES * torch.cuda.get_device_properties(0).multi_processor_count
-        table = RowTable(self.batch, self.scores.shape[-1], self.shape.splits, programs, "cuda")
+        table = RowTable(self.batch, self.scores.shape[-1], "cuda")
+        splits = self.shape.fast_splits(self.batch, programs) if fast == self.batch else self.shape.splits
         for row in range(self.batch):
             memory = TableMemory(self.memory, row)
             if slow <= row < slow + fast:
@@ -107,7 +108,7 @@ class Bench:
             table.dense(row, self.context)
             if row < slow:
                 table.slow_row(row, self.context, self.options, memory)
-        table.load(KV)
+        table.load(programs // KV, splits)
         return table
 
     def attend(self, table: RowTable, tap: bool, layers: int = LAYERS, merge: bool = True) -> None:
@@ -115,7 +116,7 @@ class Bench:
         for layer in range(layers):
             decode(
                 self.q, self.keys[layer % 2], self.values[layer % 2], self.req_to_token, self.pool_rows,
-                self.memory.slots[:, layer], table.rows, self.buffers, self.out, SCALE, tap,
+                self.memory.slots[:, layer], table.rows, self.buffers, self.out, SCALE, table.splits, tap,
             )  # fmt: skip
             if tap and merge:
                 evidence.merge_logits(self.buffers, table.rows, table.owners, self.scores[0, layer])

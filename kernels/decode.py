@@ -1,4 +1,4 @@
-"""Decode attention over the visible tokens of each row: split-K over (KV head, split, row), then one merge.
+"""Decode attention over the visible tokens of each row: split-K over (KV head, row, split), then one merge.
 
 Visible token i is position i below the sink, then a selected position, then a recent one. `locate` looks the selected
 positions' KV slots up, once a step for all layers; nothing is packed or planned. Slow rows leave the logits of their
@@ -47,7 +47,7 @@ def _attend(
     COLS: tl.constexpr, WITH_TAP: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
-    head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)  # splits that have no work come last
     rows += row * COLS
     sink, count, recent = tl.load(rows + SINK), tl.load(rows + COUNT), tl.load(rows + RECENT)
     visible = sink + count + tl.load(rows + LENGTH) - recent
@@ -146,10 +146,6 @@ class DecodeBuffers:
         joined = torch.empty(rows, heads, device=device)
         return cls(out, lse, torch.empty_like(lse), joined, torch.empty(heads, candidates, device=device))
 
-    @property
-    def splits(self) -> int:
-        return self.lse.shape[2]
-
 
 def locate(memory: Tensor, req_to_token: Tensor, pool_rows: Tensor, rows: Tensor, slots: Tensor) -> None:
     """KV slots of the selected positions of all layers, for this step only: SGLang may move a running request's slots.
@@ -174,29 +170,30 @@ def decode(
     buffers: DecodeBuffers,
     out: Tensor,
     scale: float,
+    splits: int,
     tap: bool,
 ) -> Tensor:
     """Attention of one new token per row.
 
     q, out: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows,
     tokens]. pool_rows: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep],
-    the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). With `tap`, slow rows leave
-    `buffers.logits` and `buffers.candidate_lse`.
+    the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at
+    most the buffers'; no row may need more. With `tap`, slow rows leave `buffers.logits` and `buffers.candidate_lse`.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
     stride_chosen, keep, _ = chosen_slots.stride()
-    _attend[(kv_heads, buffers.splits, count)](
+    _attend[(kv_heads, count, splits)](
         q, keys, values, req_to_token, pool_rows, chosen_slots, rows,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=BLOCK, SPLITS=buffers.splits, COLS=COLUMNS, WITH_TAP=tap,
+        BLOCK=BLOCK, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap,
         num_warps=4, num_stages=TAP_STAGES if tap else STAGES,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,
-        KV=kv_heads, G=group, D=dim, SPLITS=buffers.splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=2,
+        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=2,
     )  # fmt: skip
     return out

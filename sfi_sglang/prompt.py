@@ -33,7 +33,7 @@ class PromptObserver:
 
     def __init__(self, backend) -> None:
         self.backend, shape = backend, backend.shape
-        self.table = RowTable(shape.requests, shape.evidence_tokens, 1, 1, backend.memory.scores.device)
+        self.table = RowTable(shape.requests, shape.evidence_tokens, backend.memory.scores.device)
         self.prompts: list[Prompt] = []
 
     def observe(self, q: Tensor, layer, forward_batch) -> None:
@@ -111,7 +111,7 @@ class PromptObserver:
             state.inherited = None
             state.query_tail.clear()
         if self.table.slow:
-            self.table.load(shape.kv_heads)
+            self.table.load()
             group = shape.heads // shape.kv_heads
             self.backend.refresh(self.table, len(self.prompts), PROMPT_QUERIES * group)
         self.prompts = []

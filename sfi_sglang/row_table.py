@@ -28,9 +28,8 @@ def stage_mask(stages: SelectorOptions) -> int:
 class RowTable:
     """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there)."""
 
-    def __init__(self, max_rows: int, evidence_tokens: int, splits: int, programs: int, device) -> None:
-        """programs: how many programs fill the device."""
-        self.max_rows, self.pages, self.splits, self.programs = max_rows, evidence_tokens // TILE, splits, programs
+    def __init__(self, max_rows: int, evidence_tokens: int, device) -> None:
+        self.max_rows, self.pages, self.splits = max_rows, evidence_tokens // TILE, 1
         self.device = torch.zeros(max_rows * (COLUMNS + 1) + self.pages, dtype=torch.int32, device=device)
         self.rows = self.device[: max_rows * COLUMNS].view(max_rows, COLUMNS)
         self.slow_rows = self.device[max_rows * COLUMNS : max_rows * (COLUMNS + 1)]  # -1: none
@@ -73,12 +72,12 @@ class RowTable:
         memory.count, memory.recent_start = min(options.selected, candidates), first + candidates
         return start * TILE
 
-    def load(self, kv_heads: int) -> None:
-        """Cut the rows into splits of about equal work, enough to fill the device, and copy all to the device."""
-        lines = self.lines
+    def load(self, programs: int = 1, splits: int = 1) -> None:
+        """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all, and copy
+        everything to the device."""
+        lines, self.splits = self.lines, splits
         visible = lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
-        even = int(visible.sum()) * kv_heads / self.programs
-        size = np.maximum(even, visible / self.splits)
+        size = np.maximum(visible.sum() / programs, visible / splits)
         lines[:, SPLIT] = np.maximum(np.ceil(size / BLOCK), 1) * BLOCK
         host = torch.from_numpy(self.host)
         if self.device.is_cuda:

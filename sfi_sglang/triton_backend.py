@@ -46,8 +46,8 @@ class SFITritonBackend(AttentionBackend):
         self.memory = DeviceMemory.allocate(self.shape, runner.device, free)
         logger.info("sfi uses %s", self.shape.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
-        limits = (self.shape.graph_rows, self.shape.evidence_tokens, self.shape.splits, WAVES * processors)
-        self.table = RowTable(*limits, runner.device)
+        self.programs = WAVES * processors
+        self.table = RowTable(self.shape.graph_rows, self.shape.evidence_tokens, runner.device)
         self.variant = DENSE
         self.rows: list[Row] = []
         self.prompts = PromptObserver(self)
@@ -90,7 +90,7 @@ class SFITritonBackend(AttentionBackend):
             self.stock.init_forward_metadata_out_graph(forward_batch, in_capture=in_capture)
         elif in_capture:
             self.table.clear()
-            self.table.load(self.shape.kv_heads)
+            self.table.load()
         else:
             self._load_rows(forward_batch)
 
@@ -107,7 +107,11 @@ class SFITritonBackend(AttentionBackend):
                 state.memory = state.memory or self.memory.table.acquire()
                 if state.memory is not None:
                     self.table.slow_row(i, row.length, state.options, state.memory)
-        self.table.load(self.shape.kv_heads)
+        self.table.load(self.programs // self.shape.kv_heads, self._splits(forward_batch.batch_size))
+
+    def _splits(self, rows: int) -> int:
+        """Grid of the attention kernel, the same at a graph's capture and replay."""
+        return self.shape.splits if self.variant == MIXED else self.shape.fast_splits(rows, self.programs)
 
     # -- attention ------------------------------------------------------------------------------------------------
 
@@ -132,6 +136,7 @@ class SFITritonBackend(AttentionBackend):
             self.memory.buffers,
             out,
             layer.scaling,
+            self._splits(count),
             tap,
         )
         if tap:
@@ -178,7 +183,7 @@ def _shape(runner) -> Shape:
     keys = runner.token_to_kv_pool.get_key_buffer(0)  # [slots, KV heads of this rank, D]
     kv_heads, dim = keys.shape[1:]
     group = model.num_attention_heads // model.get_total_num_kv_heads()
-    if dim not in HEAD_DIMS or group > MAX_GROUP or keys.dtype not in DTYPES:
+    if dim not in HEAD_DIMS or group > MAX_GROUP or (keys.is_cuda and keys.dtype not in DTYPES):
         raise ValueError(
             f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
             f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
