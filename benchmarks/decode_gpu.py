@@ -14,7 +14,7 @@ import os
 import random
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +56,9 @@ class Cell:
         p10, p50, p90, p99 = np.percentile(steps, [10, 50, 90, 99])
         means = [statistics.mean(run) for run in self.runs]
         quantiles = {"p10": p10, "p50": p50, "p90": p90, "p99": p99, "min_run": min(means), "max_run": max(means)}
-        return {"ms_per_step": self.mean, **{name: round(float(v), 4) for name, v in quantiles.items()}}
+        slow = round(statistics.mean(self.slow_steps), 2) if self.slow_steps else 0
+        case = {"batch": self.batch, "context": self.context, "mode": self.mode, "slow_steps_a_request": slow}
+        return {**case, "ms_per_step": self.mean, **{name: round(float(v), 4) for name, v in quantiles.items()}}
 
 
 def parse_cases(text: str) -> list[tuple[int, int]]:
@@ -152,8 +154,8 @@ def main(
         table.add_row(f"{cell.batch} x {cell.context}", cell.mode, *numbers, f"{ratio:.2f}", share)
     console.print(table)
     if out:
-        settings = {"model": model, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
-        results = [{**asdict(cell), **cell.summary(), "runs": None} for cell in cells]
+        settings = {"model": Path(model).name, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
+        results = [cell.summary() for cell in cells]
         out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1))
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.soak --turns 500 --conversations 40
 
 Checks on the way and at the end: the store never exceeds its size, every request is answered or was aborted by us, no
-KV slot stays in use and no memory grows after the last request. Reports the hit rate.
+KV slot stays in use. Reports the hit rate and the scheduler's memory; `--dense` runs the same turns without SFI, to
+tell SGLang's own growth from ours.
 """
 
 import json
@@ -59,7 +60,9 @@ def scheduler_mb(url: str) -> float:
     return max(process.memory_info().rss for process in family) / 2**20
 
 
-def soak(url: str, turns: int, conversations: int, store_mb: int, seed: int = 1, done=lambda: None) -> SoakResult:
+def soak(
+    url: str, turns: int, conversations: int, store_mb: int, seed: int = 1, dense: bool = False, done=lambda: None
+) -> SoakResult:
     rng = random.Random(seed)
     histories = [f"Conversation {i}. " + "".join(sentence(rng) for _ in range(12)) for i in range(conversations)]
     locks = [threading.Lock() for _ in range(conversations)]
@@ -73,7 +76,7 @@ def soak(url: str, turns: int, conversations: int, store_mb: int, seed: int = 1,
                 f"\nTool result {salt}: " + sentence(random.Random(salt)) + sentence(random.Random(salt + 1))
             )
             histories[which] = histories[which][-6000:] if len(histories[which]) > 9000 else histories[which]
-            reply = ask(url, histories[which], CARRY[which % 2], abort)
+            reply = ask(url, histories[which], None if dense else CARRY[which % 2], abort)
             if reply:
                 histories[which] += reply["text"]
         if index % 10 == 0:
@@ -108,8 +111,9 @@ def sentence(rng: random.Random) -> str:
     return f"On day {day} the harbor master wrote that {ships} ships came in at {hour} and left again. "
 
 
-def ask(url: str, text: str, carry: str, abort: bool) -> dict | None:
-    sfi = {"budget": 128, "recent": 64, "min_gap": 4, "max_segment": 16, "carry": carry}
+def ask(url: str, text: str, carry: str | None, abort: bool) -> dict | None:
+    """One turn; `carry` None is dense. An aborted one hangs up after the first token and returns None."""
+    sfi = carry and {"budget": 128, "recent": 64, "min_gap": 4, "max_segment": 16, "carry": carry}
     params = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True, "custom_params": {"sfi": sfi}}
     body: dict = {"text": text, "sampling_params": params, "stream": abort}
     if not abort:
@@ -126,6 +130,7 @@ def main(
     conversations: int = 40,
     store_mb: int = 16,
     seed: int = 1,
+    dense: Annotated[bool, typer.Option(help="the same turns without SFI")] = False,
     out: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
 ) -> None:
     """Soak a server of its own and print the result."""
@@ -133,7 +138,7 @@ def main(
     flags = [*FLAGS, "--sfi-memory-mb", str(store_mb)]
     with running_server(flags=flags, log=Path("runs/soak.log")) as url, progress(console) as bar:
         task = bar.add_task("turns", total=turns)
-        result = soak(url, turns, conversations, store_mb, seed, lambda: bar.advance(task))
+        result = soak(url, turns, conversations, store_mb, seed, dense, lambda: bar.advance(task))
     console.print_json(data=asdict(result))
     if out:
         out.write_text(json.dumps({**provenance(), **asdict(result)}, indent=1))

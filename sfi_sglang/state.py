@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from sglang.srt.runtime_context import get_parallel
 from torch import Tensor
 
 from sfi_sglang.options import PROMPT_QUERIES, SFIOptions, parse_sfi
@@ -82,6 +83,7 @@ class RequestState:
             "slow_steps": slow,
             "fast_steps": len(used) - slow,
             "budget": self.options.budget,
+            "selector": self.options.selector.name(),
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
             "coverage": round(sum(self.coverage) / len(self.coverage), 4) if self.coverage else None,
@@ -94,11 +96,19 @@ def requested(req) -> dict | None:
     return params.get("sfi") if isinstance(params, dict) else None
 
 
+def without_exclusion(options: SFIOptions) -> SFIOptions:
+    """Under tensor parallelism a rank sees only its own KV heads, and exclusion compares all of them: it is left out,
+    and the response's `selector` says so."""
+    return options.model_copy(update={"selector": options.selector.model_copy(update={"exclusion": False})})
+
+
 def state_of(req, vocabulary: Vocabulary) -> RequestState | None:
     """The request's state, made on first use; None for a dense request."""
     state = getattr(req, "sfi", None)
     if state is None and (value := requested(req)):
         options = parse_sfi(value)
         assert options is not None
+        if get_parallel().attn_tp_size > 1:
+            options = without_exclusion(options)
         state = req.sfi = RequestState(options, len(req.origin_input_ids), SegmentTracker(options, vocabulary))
     return state

@@ -11,7 +11,8 @@ from openai import OpenAI
 
 from sfi_sglang.server import running_server
 
-if not torch.cuda.is_available():
+GPU = torch.cuda.is_available()
+if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
 settings.register_profile("slow machine", deadline=None)
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(items):
     """Pure tests first: they fail fast and need no server. GPU tests are skipped only where no GPU exists."""
     items.sort(key=lambda item: "server" in item.keywords)
     for item in items:
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        if "gpu" in item.keywords and not GPU:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 

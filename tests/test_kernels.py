@@ -1,7 +1,13 @@
 """Every Triton kernel against the torch reference: under the interpreter on a CPU, compiled on a GPU."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import GPU
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +18,6 @@ from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.kernels.select import select
 from sfi_sglang.options import SelectorOptions
 
-GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 DTYPES = [torch.bfloat16, torch.float16] if GPU else [torch.float16]  # the interpreter's bf16 dot is wrong
 EXAMPLES = settings(max_examples=12)
@@ -192,3 +197,11 @@ def test_stages_and_selection(name, kv_heads, n, keep, distinct, seed):
         picks = selector.top_positions(mine, keep) + 4
         assert torch.equal(memory[line, :, :, :count].long(), picks)
     assert (memory[:, :, :, count:] == -7).all() and (memory[1] == -7).all()
+
+
+def test_every_kernel_compiles_for_hopper_without_a_gpu():
+    script = Path(__file__).with_name("compile_kernels.py")
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=env)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("bytes") == 21

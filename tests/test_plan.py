@@ -2,9 +2,10 @@
 
 import torch
 
+from sfi_sglang import selector
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.plan import EvidenceRoom, Planner, Step, plan_decode, plan_extend
-from sfi_sglang.state import RequestState, SparseMemory
+from sfi_sglang.state import RequestState, SparseMemory, without_exclusion
 from sfi_sglang.store import MemoryStore
 from sfi_sglang.trigger import SegmentTracker, Vocabulary
 
@@ -63,6 +64,7 @@ def test_summary_counts_used_steps_only():
     request.steps = bytearray([1, 0, 0, 1])
     request.coverage = [0.5, 1.0]
     assert request.summary(outputs=4) == {
+        "selector": "span",
         "slow_steps": 1,
         "fast_steps": 2,
         "budget": 40,
@@ -79,3 +81,25 @@ def test_a_plan_never_serves_another_batch():
     assert planner.rows_for(["a"], 1)[0].step is Step.CHUNK
     assert [row.step for row in planner.rows_for(["b", "c"], 2)] == [Step.DENSE] * 2
     assert [row.step for row in planner.rows_for(None, 1)] == [Step.DENSE]
+
+
+def test_a_refresh_without_room_waits_and_a_first_one_decodes_densely():
+    none = EvidenceRoom(0)
+    request = state(prompt=100, max_segment=2, min_gap=1)
+    assert plan_extend(request, 100, total=100, room=none).step is Step.DENSE
+    assert plan_decode(request, [0], length=101, room=none).step is Step.DENSE  # no memory to go on with
+    assert plan_decode(request, [0] * 2, length=102, room=EvidenceRoom(1024)).step is Step.SLOW
+    request.memory = MEMORY
+    steps = [plan_decode(request, [0] * (3 + i), length=103 + i, room=none).step for i in range(4)]
+    assert steps == [Step.FAST] * 4  # due since the second
+    assert plan_decode(request, [0] * 8, length=107, room=EvidenceRoom(1024)).step is Step.SLOW
+
+
+def test_tensor_parallel_ranks_select_alike():
+    """Without exclusion no stage looks across KV heads: a rank's heads are selected as they are in the whole model."""
+    options = without_exclusion(SFIOptions(selector="paper"))
+    assert options.selector.name() == "agreement+prior+nms"
+    log_f = torch.randn(3, 4, 500, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    whole = selector.select(log_f, 16, 40, options.selector)
+    ranks = [selector.select(part, 16, 40, options.selector) for part in log_f.chunk(2, dim=1)]
+    assert torch.equal(torch.cat(ranks, dim=1), whole)

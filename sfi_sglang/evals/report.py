@@ -5,6 +5,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = ("sfi-sglang", "sglang", "torch", "flashinfer-python", "triton", "transformers", "openai")
 
@@ -37,6 +38,10 @@ def processor() -> str:
 
 
 def provenance() -> dict:
-    command = shlex.join([sys.argv[0].rsplit("/", 1)[-1], *sys.argv[1:]])
+    """Absolute paths are cut to their last part: they say nothing to others."""
+    program = Path(sys.argv[0])
+    name = f"python -m benchmarks.{program.stem}" if program.parent.name == "benchmarks" else program.name
+    arguments = [Path(arg).name if arg.startswith("/") else arg for arg in sys.argv[1:]]
+    command = " ".join([name, shlex.join(arguments)]).strip()
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {"command": command, "date": now, "machine": machine(), "versions": versions()}

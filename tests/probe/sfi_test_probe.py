@@ -12,8 +12,28 @@ def register() -> None:
         target = getattr(hooks, renamed) + "_renamed"
         hooks.SERVER_TARGETS = tuple(target if t == getattr(hooks, renamed) else t for t in hooks.SERVER_TARGETS)
         setattr(hooks, renamed, target)
+    if os.environ.get("PROBE_UNPIN"):
+        _allow_pin_memory()
     if os.environ.get("COVERAGE_PROCESS_CONFIG") or os.environ.get("COVERAGE_PROCESS_START"):
         threading.Thread(target=_save_coverage, daemon=True).start()
+
+
+def _allow_pin_memory() -> None:
+    """SGLang's LoRA layers pin host memory, which torch refuses without an accelerator."""
+    import functools
+
+    import torch
+
+    def without_pin(function):
+        @functools.wraps(function)
+        def call(*args, pin_memory=False, **kwargs):
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("tensor", "empty", "zeros", "ones", "full", "arange"):
+        setattr(torch, name, without_pin(getattr(torch, name)))
+    torch.Tensor.pin_memory = lambda tensor, *args: tensor
 
 
 def _save_coverage() -> None:
