@@ -22,6 +22,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from benchmarks.plots import plot_decode
 from sfi_sglang.cli import console
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.terminal import progress
@@ -105,7 +106,7 @@ def main(
     repeats: int = 3,
     stock: Annotated[bool, typer.Option(help="plain SGLang instead: dense only")] = False,
     engine_arguments: Annotated[str, typer.Option(help="more Engine arguments, JSON")] = "{}",
-    out: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
+    out: Annotated[Path | None, typer.Option(help="write JSON here and a plot beside it")] = None,
 ) -> None:
     """Dense and SFI decode, interleaved."""
     modes: dict[str, dict | None] = {"dense": None}
@@ -156,7 +157,8 @@ def main(
     if out:
         settings = {"model": Path(model).name, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
         results = [cell.summary() for cell in cells]
-        out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1))
+        out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1) + "\n")
+        console.print(f"plot: {plot_decode(out)}")
 
 
 if __name__ == "__main__":
