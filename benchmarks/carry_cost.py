@@ -45,10 +45,13 @@ def first_selection(mode: str, keys: torch.Tensor, queries: torch.Tensor, memory
     return selector.select(merged, ROWS, options.selected, options.selector, candidates)
 
 
-def inherited_memory(prefix: int, budget: int, recent: int) -> Inherited:
+def inherited_memory(
+    prefix: int, budget: int, recent: int, layers: int = LAYERS, kv_heads: int = KV_HEADS, device: str = "cpu"
+) -> Inherited:
+    """A memory of `budget` random positions per layer and KV head, left by the previous turn."""
     covered = prefix - recent
-    positions = torch.stack([4 + torch.randperm(covered - 4)[:budget].sort().values for _ in range(KV_HEADS)])
-    snapshot = Snapshot(positions.int().expand(LAYERS, -1, -1).contiguous(), covered, (b"",))
+    positions = torch.stack([4 + torch.randperm(covered - 4)[:budget].sort().values for _ in range(kv_heads)])
+    snapshot = Snapshot(positions.int().expand(layers, -1, -1).contiguous().to(device), covered, (b"",))
     return Inherited(snapshot, prefix)
 
 

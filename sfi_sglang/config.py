@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def keep_arguments(args: argparse.Namespace) -> None:
-    """Put the parsed settings where the spawned processes find them. Without CUDA `sfi` serves the prefill as well: the
-    stock CPU backend recomputes the whole prompt for every new token."""
+    """Put the parsed settings where the spawned processes find them. The torch executor serves the prefill as well: the
+    stock CPU backend recomputes the whole prompt for every new token. The Triton executor only decodes."""
     if hasattr(args, "sfi_memory_mb"):
         os.environ[DEFAULT_ENV] = args.sfi_default
         os.environ[MEMORY_ENV] = str(args.sfi_memory_mb)
@@ -73,3 +73,5 @@ def keep_arguments(args: argparse.Namespace) -> None:
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
     if backends == ["sfi", None, None] and executor() == "torch":
         args.attention_backend = "sfi"
+    if backends == [None, None, "sfi"] and executor() != "torch":
+        args.attention_backend, args.decode_attention_backend = None, "sfi"

@@ -14,7 +14,7 @@ from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from sglang.srt.model_executor.runner_utils.capture_mode import get_capture_attention_variant
 from torch import Tensor
 
-from sfi_sglang import config, hooks
+from sfi_sglang import config, doors, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
 from sfi_sglang.kernels import evidence, select, stages
 from sfi_sglang.kernels.decode import decode, locate
@@ -37,6 +37,8 @@ class SFITritonBackend(AttentionBackend):
 
     def __init__(self, runner, planner: Planner):
         super().__init__()
+        if runner.prefill_attention_backend_str == doors.BACKEND:
+            raise ValueError("sfi's Triton executor only decodes: give --decode-attention-backend sfi alone")
         self.planner = planner
         on_cuda = torch.device(runner.device).type == "cuda"
         self.stock = hooks.resolve(hooks.BACKENDS)[STOCK_CUDA if on_cuda else STOCK_CPU](runner)
@@ -152,9 +154,6 @@ class SFITritonBackend(AttentionBackend):
         stages.apply(self.memory.scores, rows, slow, owners, evidence_rows)
         select.select(self.memory.scores, rows, slow, self.memory.table.positions)
 
-    def forward_extend(self, *args, **kwargs):
-        raise RuntimeError("on CUDA `sfi` is a decode backend: give --prefill-attention-backend a stock one")
-
 
 _current: list[SFITritonBackend] = []  # of this process; found by the two hooks below
 
@@ -188,6 +187,6 @@ def _shape(runner) -> Shape:
             f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
             f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
         )
-    rows = runner.max_running_requests
-    limits = {"requests": rows, "graph_rows": rows, "budget": config.max_budget(), "context": model.context_len}
+    limits = {"budget": config.max_budget(), "context": model.context_len}
+    limits |= {"requests": runner.max_running_requests, "graph_rows": runner.req_to_token_pool.size}
     return Shape(model.num_hidden_layers, group * kv_heads, kv_heads, dim, **limits)

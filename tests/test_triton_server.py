@@ -10,9 +10,15 @@ from sfi_sglang.server import running_server
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(GPU, reason="interprets the kernels on a CPU")]
 
-TWO_LAYERS = ["--json-model-override-args", '{"num_hidden_layers": 2}', "--dtype", "float32"]
-TRITON = ["--attention-backend", "torch_native", "--decode-attention-backend", "sfi", "--context-length", "2048"]
-TRITON += ["--prefill-attention-backend", "torch_native", "--chunked-prefill-size", "160"]
+FLAGS = [
+    "--json-model-override-args",
+    '{"num_hidden_layers": 2}',
+    "--dtype",
+    "float32",
+    "--chunked-prefill-size",
+    "160",
+]
+FLAGS += ["--context-length", "2048"]
 SFI = {"budget": 64, "recent": 32, "min_gap": 2, "max_segment": 4}
 TURN = story(16)
 REQUESTS = [
@@ -23,8 +29,8 @@ REQUESTS = [
 ]
 
 
-def serve(executor: str, flags: list[str], log) -> list[dict]:
-    with running_server(flags=TWO_LAYERS + flags, env=probe_env(SFI_EXECUTOR=executor), log=log) as url:
+def serve(executor: str, log) -> list[dict]:
+    with running_server(flags=[*FLAGS, "--sfi-executor", executor], env=probe_env(), log=log) as url:
         texts, options = zip(*REQUESTS, strict=True)
         replies = generate(url, list(texts), list(options), tokens=14)
         for carry in ("inherit", "merge"):
@@ -34,8 +40,8 @@ def serve(executor: str, flags: list[str], log) -> list[dict]:
 
 def test_triton_and_torch_agree(tmp_path):
     """Dense, fast and slow rows in one batch, chunked prompts, and the memory carried into a next turn."""
-    torch_replies = serve("torch", ["--chunked-prefill-size", "160"], tmp_path / "torch.log")
-    triton_replies = serve("triton", TRITON, tmp_path / "triton.log")
+    torch_replies = serve("torch", tmp_path / "torch.log")
+    triton_replies = serve("triton", tmp_path / "triton.log")
     for expected, reply in zip(torch_replies, triton_replies, strict=True):
         assert reply["text"] == expected["text"]
         info, other = (r["meta_info"].get("sfi") for r in (reply, expected))
