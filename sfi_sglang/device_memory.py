@@ -25,6 +25,7 @@ class Shape:
     graph_rows: int  # rows of one decode batch, at most
     budget: int  # largest `budget` of a request
     context: int  # tokens
+    store_bytes: int = 0  # memories that outlive their request, at most
 
     @property
     def evidence_tokens(self) -> int:
@@ -56,14 +57,15 @@ class Shape:
 
     @property
     def total_bytes(self) -> int:
-        return self.requests * self.request_bytes + self.evidence_bytes + self.partial_bytes
+        return self.requests * self.request_bytes + self.evidence_bytes + self.partial_bytes + self.store_bytes
 
     def statement(self) -> str:
         return (
             f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.request_bytes / MB:.1f} MB a request for "
             f"{self.requests} requests (--max-running-requests) of budget {self.budget} (--sfi-max-budget), "
             f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
-            f"{self.partial_bytes / MB:.0f} MB of partial results"
+            f"{self.partial_bytes / MB:.0f} MB of partial results, up to {self.store_bytes / MB:.0f} MB of memories that "
+            "outlive their request (--sfi-memory-mb)"
         )
 
 

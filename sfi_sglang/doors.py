@@ -11,6 +11,8 @@ from sfi_sglang import config, hooks
 from sfi_sglang.options import parse_sfi
 
 BACKEND = "sfi"
+# Ways of running a batch that do not pass through our plan as it stands.
+UNTRIED = ("enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk")
 
 
 def open_openai_field(model: Any) -> None:
@@ -93,6 +95,9 @@ def unavailable(server_args, model_config) -> str | None:
         return "speculative decoding is on"
     if server_args.pp_size > 1:
         return "pipeline parallelism is on"
+    for flag in UNTRIED:
+        if getattr(server_args, flag, False):
+            return f"--{flag.replace('_', '-')} is on"
     if model_config.attention_arch.name != "MHA":
         return f"the model's attention is {model_config.attention_arch.name}, not multi-head or grouped-query"
     if getattr(model_config, "is_hybrid_swa", False):

@@ -187,6 +187,6 @@ def _shape(runner) -> Shape:
             f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
             f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
         )
-    limits = {"budget": config.max_budget(), "context": model.context_len}
+    limits = {"budget": config.max_budget(), "context": model.context_len, "store_bytes": config.memory_bytes()}
     limits |= {"requests": runner.max_running_requests, "graph_rows": runner.req_to_token_pool.size}
     return Shape(model.num_hidden_layers, group * kv_heads, kv_heads, dim, **limits)

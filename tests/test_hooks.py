@@ -41,6 +41,7 @@ def config(arch="MHA", **given):
     [
         (arguments(), config(), None),
         (arguments(decode_attention_backend="sfi", attention_backend="fa3"), config(), None),
+        (arguments(enable_dp_attention=True), config(), "--enable-dp-attention is on"),
         (arguments(attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
         (arguments(decode_attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
         (arguments(speculative_algorithm="EAGLE"), config(), "speculative"),
