@@ -64,8 +64,8 @@ class Shape:
             f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.request_bytes / MB:.1f} MB a request for "
             f"{self.requests} requests (--max-running-requests) of budget {self.budget} (--sfi-max-budget), "
             f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
-            f"{self.partial_bytes / MB:.0f} MB of partial results, up to {self.store_bytes / MB:.0f} MB of memories that "
-            "outlive their request (--sfi-memory-mb)"
+            f"{self.partial_bytes / MB:.0f} MB of partial results, up to {self.store_bytes / MB:.0f} MB of memories "
+            "that outlive their request (--sfi-memory-mb)"
         )
 
 
