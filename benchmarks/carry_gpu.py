@@ -50,15 +50,13 @@ class Turn:
     def first_selection(self, mode: str) -> RequestState:
         state = RequestState(self.options[mode], self.shape.context, SegmentTracker(self.options[mode], Vocabulary([])))
         state.inherited = None if mode == "fresh" else self.inherited
-        row = Row(Step.SLOW, self.shape.context, state)
+        row = Row(Step.SLOW, self.shape.context, state, pool_row=0)
         backend = SimpleNamespace(
             shape=self.shape, memory=self.memory, pool=self.pool, req_to_token=self.req_to_token, refresh=self.refresh,
             planner=SimpleNamespace(rows_for=lambda rids, size: [row]),
         )  # fmt: skip
         observer = PromptObserver(backend)
-        batch = SimpleNamespace(
-            rids=["a"], batch_size=1, req_pool_indices=torch.zeros(1, dtype=torch.int64), extend_seq_lens_cpu=[self.new]
-        )
+        batch = SimpleNamespace(rids=["a"], batch_size=1, extend_seq_lens_cpu=[self.new])
         q = torch.cat([self.q.new_zeros(self.new - PROMPT_QUERIES, self.q.shape[1]), self.q])
         for layer in range(self.shape.layers):
             shape = {"tp_q_head_num": self.shape.heads, "qk_head_dim": self.shape.dim, "scaling": self.shape.dim**-0.5}

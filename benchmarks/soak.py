@@ -10,6 +10,7 @@ tell SGLang's own growth from ours.
 import json
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,6 +53,18 @@ def metrics(url: str) -> dict[str, float]:
     return {name.split("{")[0]: float(value) for name, value in pairs}
 
 
+def settled_metrics(url: str) -> dict[str, float]:
+    """Metrics once aborted requests have ended; a tiny request makes SGLang refresh its gauges."""
+    for _ in range(20):
+        params = {"max_new_tokens": 1}
+        requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": params}, timeout=60).raise_for_status()
+        time.sleep(0.5)
+        last = metrics(url)
+        if last.get("sglang:num_used_tokens") == 0:
+            break
+    return last
+
+
 def scheduler_mb(url: str) -> float:
     """Resident memory of the server's scheduler process."""
     port = int(url.rsplit(":", 1)[1])
@@ -90,7 +103,7 @@ def soak(
         replies = list(pool.map(turn, enumerate(schedule)))
     answered = [reply for reply in replies if reply]
     inherited = sum(r["meta_info"].get("sfi", {}).get("inherited_tokens", 0) > 0 for r in answered)
-    last = metrics(url)
+    last = settled_metrics(url)
     counts = {k: int(last.get(f"{METRIC_PREFIX}memory_{k}_total", 0)) for k in ("lookups", "hits", "evictions")}
     return SoakResult(
         turns,

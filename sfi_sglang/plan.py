@@ -1,7 +1,7 @@
 """The host's decision for one forward pass: which rows are dense, fast or slow."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from http import HTTPStatus
 
@@ -23,6 +23,7 @@ class Row:
     step: Step
     length: int  # context tokens after this pass
     state: RequestState | None = None
+    pool_row: int = -1  # of a prompt, in SGLang's req_to_token
 
 
 DENSE_ROW = Row(Step.DENSE, 0)
@@ -63,7 +64,8 @@ class Planner:
                 self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
-                self.rows[i] = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total, room)
+                row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total, room)
+                self.rows[i] = replace(row, pool_row=req.kv.req_pool_idx)
                 if self.rows[i].step is Step.SLOW and state.memory is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
 

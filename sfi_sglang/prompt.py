@@ -56,13 +56,12 @@ class PromptObserver:
         self.backend.memory.table.follow_stream()
         self.prompts, end = [], 0
         self.table.clear()
-        pool_rows = batch.req_pool_indices.tolist() if any(row.state for row in rows) else []
-        for row, pool_row, count in zip(rows, pool_rows, batch.extend_seq_lens_cpu, strict=False):
+        for row, count in zip(rows, batch.extend_seq_lens_cpu, strict=False):  # a padded batch has no plan
             end += count
             if row.state is None or row.step not in (Step.CHUNK, Step.SLOW):
                 continue
             queries = slice(end - min(count, PROMPT_QUERIES), end)
-            slots = req_to_token[pool_row, : row.length]
+            slots = req_to_token[row.pool_row, : row.length]
             prompt = Prompt(row.state, queries, row.length, slots, row.step is Step.SLOW)
             self.prompts.append(prompt)
             if prompt.last:

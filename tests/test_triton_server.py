@@ -16,11 +16,11 @@ FLAGS = [
     "--dtype",
     "float32",
     "--chunked-prefill-size",
-    "160",
+    "128",
 ]
 FLAGS += ["--context-length", "2048"]
 SFI = {"budget": 64, "recent": 32, "min_gap": 2, "max_segment": 4}
-TURN = story(16)
+TURN = story(13)
 REQUESTS = [
     (TURN, SFI),
     (TURN + " Then", None),
@@ -32,7 +32,7 @@ REQUESTS = [
 def serve(executor: str, log) -> list[dict]:
     with running_server(flags=[*FLAGS, "--sfi-executor", executor], env=probe_env(), log=log) as url:
         texts, options = zip(*REQUESTS, strict=True)
-        replies = generate(url, list(texts), list(options), tokens=14)
+        replies = generate(url, list(texts), list(options), tokens=10)
         for carry in ("inherit", "merge"):
             replies.append(generate(url, TURN + replies[0]["text"], {**SFI, "carry": carry}, tokens=6))
         return replies
