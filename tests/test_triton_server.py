@@ -20,7 +20,7 @@ FLAGS = [
 ]
 FLAGS += ["--context-length", "2048"]
 SFI = {"budget": 64, "recent": 32, "min_gap": 2, "max_segment": 4}
-TURN = story(13)
+TURN = story(10)
 REQUESTS = [
     (TURN, SFI),
     (TURN + " Then", None),
