@@ -52,7 +52,7 @@ class Turn:
         state.inherited = None if mode == "fresh" else self.inherited
         row = Row(Step.SLOW, self.shape.context, state, pool_row=0)
         backend = SimpleNamespace(
-            shape=self.shape, memory=self.memory, pool=self.pool, req_to_token=self.req_to_token, refresh=self.refresh,
+            shape=self.shape, memory=self.memory, pool=self.pool, req_to_token=self.req_to_token,
             planner=SimpleNamespace(rows_for=lambda rids, size: [row]),
         )  # fmt: skip
         observer = PromptObserver(backend)
@@ -62,11 +62,6 @@ class Turn:
             shape = {"tp_q_head_num": self.shape.heads, "qk_head_dim": self.shape.dim, "scaling": self.shape.dim**-0.5}
             observer.observe(q, SimpleNamespace(layer_id=layer, **shape), batch)
         return state
-
-    def refresh(self, table, count, evidence_rows) -> None:
-        from sfi_sglang.triton_backend import SFITritonBackend
-
-        SFITritonBackend.refresh(SimpleNamespace(memory=self.memory), table, count, evidence_rows)  # type: ignore[arg-type]
 
 
 def timed(run, device: str) -> tuple[float, Any]:

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import statistics
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,6 @@ def launch(model: str, stock: bool, arguments: dict):
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
     os.environ["SGLANG_PLUGINS"] = "no_prefill" if stock else "no_prefill,sfi"
-    import sys
-
     sys.path.insert(0, str(PLUGIN))
     return sglang.Engine(model_path=model, **ENGINE, **(STOCK if stock else OURS), **arguments)
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
+from benchmarks.decode_gpu import parse_cases
 from sfi_sglang.cli import console
 from sfi_sglang.device_memory import MB, MemoryTable, Shape, TableMemory
 from sfi_sglang.evals.report import provenance
@@ -209,8 +210,7 @@ def main(
         print(f"{bench.batch} x {bench.context} {name}: {microseconds:.0f} us, {rate:.0f} GB/s", flush=True)
 
     token = 2 * KV * DIM * 2 * LAYERS  # bytes of keys and values
-    for case in cases.split(","):
-        batch, context = map(int, case.split("x"))
+    for batch, context in parse_cases(cases):
         bench = Bench(batch, context, options)
         fast = bench.table(0, batch)
         sparse = (4 + budget + context - options.recent_start(context)) * batch * token

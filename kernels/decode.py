@@ -17,8 +17,8 @@ from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, COUNT, FIRST, LENGTH, M
 LOG2E = tl.constexpr(1.4426950408889634)
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
-BLOCK = 32  # tokens an iteration; with the stages below the best of a sweep on an H200
-STAGES, TAP_STAGES = 3, 5
+BLOCK = 32  # tokens an iteration; with the pipeline depths below the best of a sweep on an H200
+PIPELINE, TAP_PIPELINE = 3, 5
 
 
 @triton.jit
@@ -190,7 +190,7 @@ def decode(
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
         BLOCK=BLOCK, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap,
-        num_warps=4, num_stages=TAP_STAGES if tap else STAGES,
+        num_warps=4, num_stages=TAP_PIPELINE if tap else PIPELINE,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfi_sglang.kernels import select, stages
 from sfi_sglang.kernels.decode import DecodeBuffers
 from sfi_sglang.kernels.rows import TILE
+from sfi_sglang.options import evidence_pages
 
 logger = logging.getLogger(__name__)
 MB = 1 << 20
@@ -30,7 +32,7 @@ class Shape:
     @property
     def evidence_tokens(self) -> int:
         """Candidates of all slow rows of one pass, together: at least one whole context."""
-        return -(-self.context // TILE) * TILE
+        return evidence_pages(self.context) * TILE
 
     @property
     def splits(self) -> int:
@@ -142,3 +144,10 @@ class DeviceMemory:
             shape.graph_rows, shape.heads, shape.kv_heads, shape.dim, shape.splits, shape.evidence_tokens, device
         )
         return cls(shape, MemoryTable(shape, device), scores, buffers)
+
+    def refresh(self, table, rows: int, evidence_rows: int) -> None:
+        """Select the memories of the slow ones among the first `rows` rows of `table` (row_table.py), all layers at
+        once; `evidence_rows` queries were merged per KV head."""
+        slow = table.slow_rows[:rows]
+        stages.apply(self.scores, table.rows, slow, table.owners, evidence_rows)
+        select.select(self.scores, table.rows, slow, self.table.positions)

@@ -80,6 +80,14 @@ class SFIOptions(_Strict):
         """First recent position r0 of a context of `length` tokens, on a multiple of 16."""
         return max(self.sink, (length - self.recent) // 16 * 16)
 
+    def candidates(self, length: int) -> int:
+        """Tokens the Selector chooses from: between the sink and the recent ones."""
+        return self.recent_start(length) - self.sink
+
+
+def evidence_pages(candidates: int) -> int:
+    return -(-candidates // EVIDENCE_PAGE)
+
 
 def parse_sfi(value: Any) -> SFIOptions | None:
     """The `sfi` value of a request: true, false, null or an object. Returns None for dense.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from http import HTTPStatus
 
-from sfi_sglang.options import EVIDENCE_PAGE, SFIOptions
+from sfi_sglang.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
 from sfi_sglang.state import RequestState, requested, state_of
 from sfi_sglang.store import MemoryStore
 from sfi_sglang.trigger import Vocabulary
@@ -91,7 +91,7 @@ class EvidenceRoom:
 
     def take(self, length: int, options: SFIOptions) -> bool:
         """Reserve the candidates of a context of `length` tokens; False if there is no room."""
-        need = -(-(options.recent_start(length) - options.sink) // EVIDENCE_PAGE) * EVIDENCE_PAGE
+        need = evidence_pages(options.candidates(length)) * EVIDENCE_PAGE
         if need > self.left:
             return False
         self.left -= need

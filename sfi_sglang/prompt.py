@@ -1,4 +1,4 @@
-"""Evidence at the end of a prompt on CUDA: the last W queries of each layer, read as the prefill passes by."""
+"""Evidence at the end of a prompt for the Triton backend: the layers' last W queries, read while a stock one runs."""
 
 from dataclasses import dataclass, field
 
@@ -87,7 +87,7 @@ class PromptObserver:
             log_p = carry.mask_logits(logits, positions).log_softmax(-1)
             prompt.inherited_evidence.append(selector.power_mean(log_p, options.selector))
             return
-        count = options.recent_start(prompt.length) - options.sink
+        count = options.candidates(prompt.length)
         out = self.backend.memory.scores[0, layer.layer_id, :, prompt.offset : prompt.offset + count]
         agreement = options.selector.agreement
         prompt_evidence(grouped, keys, prompt.slots, options.sink, count, layer.scaling, agreement, out)
@@ -104,7 +104,7 @@ class PromptObserver:
                 memory.count, memory.recent_start = picks.shape[-1], options.recent_start(prompt.length)
                 memory.table.positions[memory.row, :, :, : memory.count] = picks
             elif state.inherited is not None and options.carry == "merge":
-                count = memory.recent_start - options.sink
+                count = options.candidates(prompt.length)
                 line = scores[0, :, :, prompt.offset : prompt.offset + count]
                 line.copy_(carry.add_bonus(line, state.inherited, options.sink))
             state.inherited = None
@@ -112,5 +112,5 @@ class PromptObserver:
         if self.table.slow:
             self.table.load()
             group = shape.heads // shape.kv_heads
-            self.backend.refresh(self.table, len(self.prompts), PROMPT_QUERIES * group)
+            self.backend.memory.refresh(self.table, len(self.prompts), PROMPT_QUERIES * group)
         self.prompts = []

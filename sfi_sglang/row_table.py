@@ -7,7 +7,7 @@ from sfi_sglang.device_memory import TableMemory
 from sfi_sglang.kernels import rows as columns
 from sfi_sglang.kernels.decode import BLOCK
 from sfi_sglang.kernels.rows import COLUMNS, TILE
-from sfi_sglang.options import SelectorOptions, SFIOptions
+from sfi_sglang.options import SelectorOptions, SFIOptions, evidence_pages
 
 SINK, COUNT, RECENT, LENGTH, SPLIT, MEMORY, TAP, FIRST, CANDIDATES, KEEP, STAGES = (
     getattr(columns, name).value
@@ -15,10 +15,6 @@ SINK, COUNT, RECENT, LENGTH, SPLIT, MEMORY, TAP, FIRST, CANDIDATES, KEEP, STAGES
         "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "MEMORY", "TAP", "FIRST", "CANDIDATES", "KEEP", "STAGES"
     )
 )  # fmt: skip
-
-
-def pages(candidates: int) -> int:
-    return -(-candidates // TILE)
 
 
 def stage_mask(stages: SelectorOptions) -> int:
@@ -60,8 +56,8 @@ class RowTable:
     def slow_row(self, row: int, length: int, options: SFIOptions, memory: TableMemory) -> int:
         """Evidence over all candidates, which refreshes `memory`. Returns where in the evidence it starts."""
         first, start = options.sink, self.used_pages
-        candidates = options.recent_start(length) - first
-        self.used_pages = start + pages(candidates)
+        candidates = options.candidates(length)
+        self.used_pages = start + evidence_pages(candidates)
         self.lines[row, [TAP, FIRST, CANDIDATES, KEEP, MEMORY, STAGES]] = (
             start * TILE, first, candidates, options.selected, memory.row, stage_mask(options.selector)
         )  # fmt: skip

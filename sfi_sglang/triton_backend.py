@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sfi_sglang import config, doors, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
-from sfi_sglang.kernels import evidence, select, stages
+from sfi_sglang.kernels import evidence
 from sfi_sglang.kernels.decode import decode, locate
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.prompt import PromptObserver
@@ -31,7 +31,7 @@ WAVES = 5  # programs per multiprocessor that a pass is cut into
 
 
 class SFITritonBackend(AttentionBackend):
-    """Decode attention; also the listener of the prefill (`observe_extend`)."""
+    """Decode attention; also the listener of the prefill (`observe_prefill`)."""
 
     capture_labels = (DENSE, FAST, MIXED)  # SGLang's AttentionGraphVariants protocol, with `select`
 
@@ -145,14 +145,8 @@ class SFITritonBackend(AttentionBackend):
             scores = self.memory.scores[0, layer.layer_id]
             evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
             if layer.layer_id == self.shape.layers - 1:
-                self.refresh(self.table, count, self.shape.heads // self.shape.kv_heads)
+                self.memory.refresh(self.table, count, self.shape.heads // self.shape.kv_heads)
         return out.view(count, -1)
-
-    def refresh(self, table: RowTable, count: int, evidence_rows: int) -> None:
-        """Select the memories of all slow rows of `table` from the evidence of all layers."""
-        rows, slow, owners = table.rows, table.slow_rows[:count], table.owners
-        stages.apply(self.memory.scores, rows, slow, owners, evidence_rows)
-        select.select(self.memory.scores, rows, slow, self.memory.table.positions)
 
 
 _current: list[SFITritonBackend] = []  # of this process; found by the two hooks below
