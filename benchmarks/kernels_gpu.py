@@ -23,7 +23,7 @@ from sfi_sglang.kernels import evidence, select, stages
 from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.row_table import RowTable
-from sfi_sglang.triton_backend import WAVES
+from sfi_sglang.triton_backend import FAST_WAVES, MIXED_WAVES
 
 LAYERS, HEADS, KV, DIM = 36, 32, 8, 128
 SCALE = DIM**-0.5
@@ -94,7 +94,8 @@ class Bench:
 
     def table(self, slow: int, fast: int) -> RowTable:
         """`slow` slow rows, then `fast` fast ones; the rest dense."""
-        programs = WAVES * torch.cuda.get_device_properties(0).multi_processor_count
+        waves = FAST_WAVES if fast == self.batch else MIXED_WAVES
+        programs = waves * torch.cuda.get_device_properties(0).multi_processor_count
         table = RowTable(self.batch, self.scores.shape[-1], "cuda")
         splits = self.shape.fast_splits(self.batch, programs) if fast == self.batch else self.shape.splits
         for row in range(self.batch):
@@ -236,7 +237,8 @@ def main(
             count = options.recent_start(b.context) - options.sink
             for layer in range(LAYERS):
                 line = b.scores[0, layer, :, :count]
-                evidence.prompt_evidence(q, b.keys[layer % 2], b.req_to_token[0], 4, count, SCALE, False, line)
+                slots = b.req_to_token[0, 4 : 4 + count].expand(KV, count)
+                evidence.prompt_evidence(q, b.keys[layer % 2], slots, SCALE, False, line)
 
         add("prompt evidence of 1 row", bench, graph_time(prompt), context * token)
         del bench

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sfi_sglang.kernels.launch import CHAINED, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, COUNT, FIRST, LENGTH, MEMORY, RECENT, SINK, SPLIT, TAP
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -44,7 +45,7 @@ def _attend(
     q_ptr, k_ptr, v_ptr, req_to_token, pool_rows, chosen_slots, rows, part_out, part_lse, part_candidates, logits,
     scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
-    COLS: tl.constexpr, WITH_TAP: tl.constexpr,
+    COLS: tl.constexpr, WITH_TAP: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
     head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)  # splits that have no work come last
@@ -52,6 +53,8 @@ def _attend(
     sink, count, recent = tl.load(rows + SINK), tl.load(rows + COUNT), tl.load(rows + RECENT)
     visible = sink + count + tl.load(rows + LENGTH) - recent
     size = tl.load(rows + SPLIT)
+    tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
+    chained(CHAINED)
     lo = split * size
     if lo >= visible:
         return
@@ -59,7 +62,6 @@ def _attend(
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
     real = m_ids[:, None] < G
     q = tl.load(q_ptr + ((row * KV + head) * G + m_ids[:, None]) * D + d_ids[None, :], mask=real, other=0.0)
-    tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
     chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
@@ -106,7 +108,7 @@ def _attend(
 def _merge(
     part_out, part_lse, part_candidates, rows, out, candidate_lse,
     KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr,
-    WITH_TAP: tl.constexpr,
+    WITH_TAP: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """Join the splits of one query head; for a slow row also the log-sum-exp over its candidates."""
     head, row = tl.program_id(0), tl.program_id(1)
@@ -115,6 +117,7 @@ def _merge(
     splits, d_ids = tl.arange(0, SPLITS), tl.arange(0, D)
     used = splits * tl.load(rows + SPLIT) < visible
     part = ((row * KV + head // G) * SPLITS + splits) * G + head % G
+    chained(CHAINED)
     lse = tl.load(part_lse + part, mask=used, other=EMPTY)
     weight = tl.exp2(lse - tl.max(lse, 0))
     weight = tl.where(used, weight / tl.sum(weight, 0), 0.0)
@@ -190,10 +193,10 @@ def decode(
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
         BLOCK=BLOCK, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap,
-        num_warps=4, num_stages=TAP_PIPELINE if tap else PIPELINE,
+        num_warps=4, num_stages=TAP_PIPELINE if tap else PIPELINE, **CHAINED,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,
-        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=2,
+        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=2, **CHAINED,
     )  # fmt: skip
     return out

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY, LOG2E, MIN_DOT, DecodeBuffers
+from sfi_sglang.kernels.launch import CHAINED, chained
 from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, STAGES, TAP, TILE
 
 LN2 = tl.constexpr(0.6931471805599453)
@@ -18,11 +19,12 @@ LN2 = tl.constexpr(0.6931471805599453)
 @triton.jit
 def _merge_logits(
     logits, candidate_lse, rows, owners, evidence, stride_logits, stride_evidence,
-    KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
+    KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One page of candidates of one KV head: mean, or power mean with exponent 1/2, of G rows of probabilities."""
     page, head = tl.program_id(0), tl.program_id(1)
     row = tl.load(owners + page)
+    chained(CHAINED)
     if row < 0:
         return
     rows += row * COLS
@@ -49,39 +51,49 @@ def merge_logits(buffers: DecodeBuffers, rows: Tensor, owners: Tensor, evidence:
     group = buffers.logits.shape[0] // kv_heads
     _merge_logits[(owners.shape[0], kv_heads)](
         buffers.logits, buffers.candidate_lse, rows, owners, evidence, buffers.logits.stride(0), evidence.stride(0),
-        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=TILE, num_warps=4,
+        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=TILE, num_warps=4, **CHAINED,
     )  # fmt: skip
 
 
 @triton.jit
+def _prompt_logits(
+    q, k_ptr, slots, i, end, head, scale_log2,
+    KV: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Base-2 logits [M, BLOCK] of the queries over candidates i, EMPTY where there is none."""
+    d_ids = tl.arange(0, D)
+    slot = tl.load(slots + i, mask=i < end, other=-1)
+    there = slot >= 0
+    offset = (slot.to(tl.int64)[:, None] * KV + head) * D + d_ids[None, :]
+    k = tl.load(k_ptr + offset, mask=there[:, None], other=0.0)
+    return tl.where(there[None, :], tl.dot(q, tl.trans(k)) * scale_log2, EMPTY)
+
+
+@triton.jit
 def _prompt_lse(
-    q_ptr, k_ptr, slots, part_best, part_total, scale_log2, first, candidates, size,
+    q_ptr, k_ptr, slots, parts, scale_log2, candidates, size, stride_slots,
     KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Log-sum-exp of R queries over one split of the candidates of one KV head."""
+    """Natural log-sum-exp of R queries over one split of the candidates of one KV head."""
     head, split = tl.program_id(0), tl.program_id(1)
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
     q = tl.load(q_ptr + (head * R + m_ids[:, None]) * D + d_ids[None, :], mask=m_ids[:, None] < R, other=0.0)
+    slots += head.to(tl.int64) * stride_slots
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     lo = split * size
     hi = tl.minimum(lo + size, candidates)
     for start in range(lo, hi, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        slot = tl.load(slots + first + i, mask=i < hi, other=0).to(tl.int64)
-        k = tl.load(k_ptr + (slot[:, None] * KV + head) * D + d_ids[None, :], mask=(i < hi)[:, None], other=0.0)
-        qk = tl.where((i < hi)[None, :], tl.dot(q, tl.trans(k)) * scale_log2, EMPTY)
+        qk = _prompt_logits(q, k_ptr, slots, start + tl.arange(0, BLOCK), hi, head, scale_log2, KV, D)
         new_best = tl.maximum(best, tl.max(qk, 1))
         total = total * tl.exp2(best - new_best) + tl.sum(tl.exp2(qk - new_best[:, None]), 1)
         best = new_best
-    part = (split * KV + head) * M + m_ids
-    tl.store(part_best + part, best)
-    tl.store(part_total + part, total)
+    tl.store(parts + (split * KV + head) * M + m_ids, (best + tl.log2(total)) * LN2)
 
 
 @triton.jit
 def _prompt_scores(
-    q_ptr, k_ptr, slots, lse, evidence, scale_log2, alpha, first, candidates, stride_evidence,
+    q_ptr, k_ptr, slots, lse, evidence, scale_log2, alpha, candidates, stride_slots, stride_evidence,
     KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Merged evidence of BLOCK candidates of one KV head."""
@@ -89,44 +101,33 @@ def _prompt_scores(
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
     real = m_ids < R
     q = tl.load(q_ptr + (head * R + m_ids[:, None]) * D + d_ids[None, :], mask=real[:, None], other=0.0)
+    slots += head.to(tl.int64) * stride_slots
     i = block * BLOCK + tl.arange(0, BLOCK)
-    inside = i < candidates
-    slot = tl.load(slots + first + i, mask=inside, other=0).to(tl.int64)
-    k = tl.load(k_ptr + (slot[:, None] * KV + head) * D + d_ids[None, :], mask=inside[:, None], other=0.0)
-    log_p = tl.dot(q, tl.trans(k)) * scale_log2 - tl.load(lse + head * M + m_ids)[:, None]
+    qk = _prompt_logits(q, k_ptr, slots, i, candidates, head, scale_log2, KV, D)
+    log_p = qk - (tl.load(lse + head * M + m_ids) * LOG2E)[:, None]
     log_p = tl.where(real[:, None], log_p * alpha, EMPTY)
     best = tl.max(log_p, 0)
     merged = best + tl.log2(tl.sum(tl.exp2(log_p - best[None, :]), 0)) - tl.log2(R * 1.0)
-    tl.store(evidence + head.to(tl.int64) * stride_evidence + i, merged * LN2 / alpha, mask=inside)
+    tl.store(evidence + head.to(tl.int64) * stride_evidence + i, merged * LN2 / alpha, mask=i < candidates)
 
 
-def prompt_evidence(
-    queries: Tensor,
-    keys: Tensor,
-    slots: Tensor,
-    first: int,
-    candidates: int,
-    scale: float,
-    agreement: bool,
-    out: Tensor,
-) -> None:
+def prompt_evidence(queries: Tensor, keys: Tensor, slots: Tensor, scale: float, agreement: bool, out: Tensor) -> None:
     """Evidence of one layer at the end of a prompt.
 
     queries: [KV, R, D], the last W queries of each query head of a KV head. keys: the layer's pool [slots, KV, D].
-    slots: int32 [length], the request's line of req_to_token. out: float32 [KV, candidates], any row stride.
+    slots: int32 [KV, candidates] with any stride between heads: where the candidates' keys are, -1 for none. out:
+    float32 [KV, candidates], any row stride; a candidate that is none gets about EMPTY.
     """
     kv_heads, count, dim = queries.shape
+    candidates = slots.shape[1]
     m = max(MIN_DOT, triton.next_power_of_2(count))
     block = 64
     size = max(block, triton.cdiv(triton.cdiv(candidates, 64), block) * block)
-    splits = triton.cdiv(candidates, size)
-    parts = torch.empty(2, splits, kv_heads, m, device=queries.device)
+    parts = torch.empty(triton.cdiv(candidates, size), kv_heads, m, device=queries.device)
     shape = {"KV": kv_heads, "R": count, "M": m, "D": dim, "BLOCK": block, "num_warps": 4}
-    scale_log2 = scale * LOG2E.value
-    _prompt_lse[(kv_heads, splits)](
-        queries, keys, slots, parts[0], parts[1], scale_log2, first, candidates, size, **shape
-    )
-    lse = torch.logsumexp(parts[0] * LN2.value + parts[1].log(), 0) * LOG2E.value
+    scale_log2, stride = scale * LOG2E.value, slots.stride(0)
+    _prompt_lse[(kv_heads, parts.shape[0])](queries, keys, slots, parts, scale_log2, candidates, size, stride, **shape)
     _prompt_scores[(kv_heads, triton.cdiv(candidates, block))](
-        queries, keys, slots, lse, out, scale_log2, 0.5 if agreement else 1.0, first, candidates, out.stride(0), **shape
-    )
+        queries, keys, slots, parts.logsumexp(0), out, scale_log2, 0.5 if agreement else 1.0,
+        candidates, stride, out.stride(0), **shape,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, FIRST, KEEP, MEMORY, NMS, SPAN, STAGES, TAP
 
 SAMPLE = 2048
+BLOCK, WARPS = 2048, 4  # scores an iteration
 LOWEST = tl.constexpr(-3.0e38)
 
 
@@ -117,5 +118,5 @@ def select(scores: Tensor, rows: Tensor, slow_rows: Tensor, memory: Tensor) -> N
     buffer, layer, head, _ = scores.stride()
     _select[(layers * kv_heads, slow_rows.shape[0])](
         scores, rows, slow_rows, memory, buffer, layer, head, memory.stride(0), memory.shape[-1],
-        KV=kv_heads, COLS=COLUMNS, BLOCK=2048, SAMPLED=SAMPLE, num_warps=8,
+        KV=kv_heads, COLS=COLUMNS, BLOCK=BLOCK, SAMPLED=SAMPLE, num_warps=WARPS,
     )  # fmt: skip

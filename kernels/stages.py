@@ -78,11 +78,28 @@ def _fuse(
 
 
 @triton.jit
+def _higher(a, b):
+    return tl.maximum(a, b)
+
+
+@triton.jit
+def _near(line, j, offset, lo, hi, end):
+    """Scores at j + offset, EMPTY outside of [lo, hi). Up to `end`, a multiple of 16: aligned loads are vectors."""
+    near = j + offset
+    value = tl.load(line + near, mask=(near >= lo) & (near < end), other=EMPTY)
+    return tl.where(near < hi, value, EMPTY)
+
+
+@triton.jit
 def _window(
     scores, rows, owners, layers, stride_buffer, stride_layer, stride_head,
     STAGE: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
 ):  # fmt: skip
-    """Windowed maximum over [j - BEFORE, j + AFTER] of one page of one head, layer by layer: span, or NMS from it."""
+    """Windowed maximum over [j - BEFORE, j + AFTER] of one page of one head, layer by layer: span, or NMS from it.
+
+    Four neighbours at a time: what all four windows share is a maximum of whole groups of four, the windows' ends are
+    running maxima within a group.
+    """
     page, head = tl.program_id(0), tl.program_id(1)
     row = tl.load(owners + page)
     if row < 0:
@@ -92,20 +109,23 @@ def _window(
     if (stages & STAGE) == 0:
         return
     source = (stages & NMS) // NMS if STAGE == SPAN else stages * 0
-    lo = tl.load(rows + TAP)
+    lo = tl.multiple_of(tl.load(rows + TAP), 16)  # the start of a page
     hi = lo + tl.load(rows + CANDIDATES)
-    j = page * PAGE + tl.arange(0, PAGE)
+    end = tl.multiple_of((hi + 15) // 16 * 16, 16)
+    j = page * PAGE + tl.arange(0, PAGE // 4)[:, None] * 4 + tl.arange(0, 4)[None, :]
     line = scores + head.to(tl.int64) * stride_head
     for _ in range(layers):
         read = line + source.to(tl.int64) * stride_buffer
-        highest = tl.full([PAGE], EMPTY, tl.float32)
-        for step in tl.static_range(BEFORE + AFTER + 1):
-            near = j + (step - BEFORE)
-            highest = tl.maximum(highest, tl.load(read + near, mask=(near >= lo) & (near < hi), other=EMPTY))
+        left = tl.associative_scan(_near(read, j, -BEFORE, lo, hi, end), 1, _higher, reverse=True)
+        right = tl.associative_scan(_near(read, j, AFTER, lo, hi, end), 1, _higher)
+        shared = _near(read, j, AFTER - 4, lo, hi, end)
+        for group in tl.static_range(4 - BEFORE, AFTER - 4, 4):
+            shared = tl.maximum(shared, _near(read, j, group, lo, hi, end))
+        highest = tl.maximum(tl.maximum(left, right), tl.max(shared, 1)[:, None])
         if STAGE == NMS:
-            own = tl.load(read + j, mask=j < hi, other=0.0)
+            own = tl.load(read + j, mask=j < end, other=0.0)
             highest = own - (highest - own) * NMS_STRENGTH
-        tl.store(line + (1 - source).to(tl.int64) * stride_buffer + j, highest, mask=j < hi)
+        tl.store(line + (1 - source).to(tl.int64) * stride_buffer + j, highest, mask=j < end)
         line += stride_layer
 
 

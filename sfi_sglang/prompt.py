@@ -21,11 +21,10 @@ class Prompt:
     state: RequestState
     queries: slice  # its last rows of q
     length: int
-    slots: Tensor  # its line of req_to_token
-    last: bool  # the prompt ends in this pass
-    offset: int = 0  # of its evidence
-    candidates: Tensor | None = None  # carry=inherit: positions [layers, KV, c]
-    inherited_evidence: list[Tensor] = field(default_factory=list)  # carry=inherit: log scores [KV, c] per layer
+    last: bool  # the prompt ends in this pass, and then:
+    positions: Tensor | None = None  # carry=inherit: of the candidates, [layers, KV, c]
+    slots: Tensor = field(init=False)  # KV slots of the candidates, int32 [layers, KV, c], -1 for none
+    scores: Tensor = field(init=False)  # their evidence, float32 [layers, KV, c]
 
 
 class PromptObserver:
@@ -61,52 +60,46 @@ class PromptObserver:
             if row.state is None or row.step not in (Step.CHUNK, Step.SLOW):
                 continue
             queries = slice(end - min(count, PROMPT_QUERIES), end)
-            slots = req_to_token[row.pool_row, : row.length]
-            prompt = Prompt(row.state, queries, row.length, slots, row.step is Step.SLOW)
-            self.prompts.append(prompt)
+            prompt = Prompt(row.state, queries, row.length, row.step is Step.SLOW)
             if prompt.last:
                 row.state.memory = row.state.memory or self.backend.memory.table.acquire()
                 if row.state.memory is None:
-                    self.prompts.pop()
                     continue
-                prompt.candidates = carry.inherited_candidates(row.state.inherited, row.state.options, row.length)
-                if prompt.candidates is None:
-                    prompt.offset = self.table.slow_row(
-                        len(self.prompts) - 1, row.length, row.state.options, row.state.memory
-                    )
+                self._find_candidates(prompt, req_to_token[row.pool_row])
+            self.prompts.append(prompt)
+
+    def _find_candidates(self, prompt: Prompt, tokens: Tensor) -> None:
+        """Where the keys to look at are, and where their evidence goes; tokens: a line of req_to_token."""
+        state, shape, scores = prompt.state, self.backend.shape, self.backend.memory.scores[0]
+        prompt.positions = carry.inherited_candidates(state.inherited, state.options, prompt.length)
+        if prompt.positions is not None:
+            slots = tokens[prompt.positions.clamp_min(0)]
+            prompt.slots = slots.masked_fill(prompt.positions == carry.NOWHERE, -1)
+            prompt.scores = torch.empty(slots.shape, device=slots.device)
+            return
+        first, count = state.options.sink, state.options.candidates(prompt.length)
+        offset = self.table.slow_row(len(self.prompts), prompt.length, state.options, state.memory)
+        prompt.slots = tokens[first : first + count].expand(shape.layers, shape.kv_heads, count)
+        prompt.scores = scores[:, :, offset : offset + count]
 
     def _take(self, prompt: Prompt, layer, queries: Tensor) -> None:
-        shape, options = self.backend.shape, prompt.state.options
-        grouped = attention.grouped_queries(queries, shape.kv_heads)
-        keys = self.backend.pool.get_key_buffer(layer.layer_id)
-        if prompt.candidates is not None:
-            positions = prompt.candidates[layer.layer_id]
-            index = attention.head_major(prompt.slots[positions.clamp_min(0)], shape.kv_heads)
-            chosen = attention.gather(keys, index, queries.dtype)
-            logits = selector.attention_logits(grouped, chosen, layer.scaling)
-            log_p = carry.mask_logits(logits, positions).log_softmax(-1)
-            prompt.inherited_evidence.append(selector.power_mean(log_p, options.selector))
-            return
-        count = options.candidates(prompt.length)
-        out = self.backend.memory.scores[0, layer.layer_id, :, prompt.offset : prompt.offset + count]
-        agreement = options.selector.agreement
-        prompt_evidence(grouped, keys, prompt.slots, options.sink, count, layer.scaling, agreement, out)
+        i, agreement = layer.layer_id, prompt.state.options.selector.agreement
+        grouped = attention.grouped_queries(queries, self.backend.shape.kv_heads)
+        keys = self.backend.pool.get_key_buffer(i)
+        prompt_evidence(grouped, keys, prompt.slots[i], layer.scaling, agreement, prompt.scores[i])
 
     def _select(self) -> None:
         """After the last layer: the memories of all prompts that end here."""
-        shape, scores = self.backend.shape, self.backend.memory.scores
+        shape = self.backend.shape
         for prompt in (prompt for prompt in self.prompts if prompt.last):
             state = prompt.state
             memory, options = state.memory, state.options
-            if prompt.candidates is not None:
-                merged = torch.stack(prompt.inherited_evidence)
-                picks = selector.select(merged, 0, options.selected, options.selector, prompt.candidates)
+            if prompt.positions is not None:
+                picks = selector.select(prompt.scores, 0, options.selected, options.selector, prompt.positions)
                 memory.count, memory.recent_start = picks.shape[-1], options.recent_start(prompt.length)
                 memory.table.positions[memory.row, :, :, : memory.count] = picks
             elif state.inherited is not None and options.carry == "merge":
-                count = options.candidates(prompt.length)
-                line = scores[0, :, :, prompt.offset : prompt.offset + count]
-                line.copy_(carry.add_bonus(line, state.inherited, options.sink))
+                prompt.scores.copy_(carry.add_bonus(prompt.scores, state.inherited, options.sink))
             state.inherited = None
             state.query_tail.clear()
         if self.table.slow:

@@ -139,17 +139,22 @@ def test_tapped_evidence_of_a_slow_row(agreement, group, length, offset, seed):
     seed=st.integers(0, 99),
 )
 def test_prompt_evidence(agreement, count, candidates, dim, seed):
-    kv_heads, first = 2, 4
+    """Candidates shared by the heads (fresh), and each head's own, some of them empty (inherit)."""
+    kv_heads = 2
     keys, _, generator = pools(kv_heads, dim, 900, torch.float16, seed)
     queries = torch.randn(kv_heads, count, dim, generator=generator).to(DEVICE, torch.float16)
-    slots = torch.randperm(900, generator=generator).int().to(DEVICE)
-    out = torch.full((kv_heads, candidates + 3), torch.nan, device=DEVICE)
-    evidence.prompt_evidence(queries, keys, slots, first, candidates, dim**-0.5, agreement, out)
-    used = slots[first : first + candidates].long()
-    logits = selector.attention_logits(queries, keys[used].transpose(0, 1), dim**-0.5)
-    expected = selector.power_mean(logits.log_softmax(-1), SelectorOptions(agreement=agreement))
-    torch.testing.assert_close(out[:, :candidates].log_softmax(-1), expected, atol=2e-2, rtol=1e-3)
-    assert out[:, candidates:].isnan().all()
+    own = torch.stack([torch.randperm(900, generator=generator)[:candidates] for _ in range(kv_heads)]).int()
+    own[:, 1::7] = -1
+    for slots in (own[0].clamp_min(0).expand(kv_heads, -1).to(DEVICE), own.to(DEVICE)):
+        out = torch.full((kv_heads, candidates + 3), torch.nan, device=DEVICE)
+        evidence.prompt_evidence(queries, keys, slots, dim**-0.5, agreement, out)
+        used = torch.stack([keys[line.clamp_min(0).long(), head] for head, line in enumerate(slots)])
+        logits = selector.attention_logits(queries, used, dim**-0.5).masked_fill((slots < 0)[:, None], -torch.inf)
+        expected = selector.power_mean(logits.log_softmax(-1), SelectorOptions(agreement=agreement))
+        found = out[:, :candidates].masked_fill(slots < 0, -torch.inf)
+        torch.testing.assert_close(found.log_softmax(-1), expected.log_softmax(-1), atol=2e-2, rtol=1e-3)
+        assert (out[:, :candidates][slots < 0] < -1e29).all()
+        assert out[:, candidates:].isnan().all()
 
 
 def mask_of(options: SelectorOptions) -> int:
