@@ -24,6 +24,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.plots import plot_decode
+from sfi_sglang import config
 from sfi_sglang.cli import console
 from sfi_sglang.evals.report import provenance
 from sfi_sglang.terminal import progress
@@ -104,6 +105,7 @@ def main(
     tokens: Annotated[int, typer.Option(help="decoded tokens per run")] = 168,
     repeats: int = 3,
     stock: Annotated[bool, typer.Option(help="plain SGLang instead: dense only")] = False,
+    executor: Annotated[str, typer.Option(help=f"of the sparse steps: {', '.join(config.EXECUTORS)}")] = "auto",
     engine_arguments: Annotated[str, typer.Option(help="more Engine arguments, JSON")] = "{}",
     out: Annotated[Path | None, typer.Option(help="write JSON here and a plot beside it")] = None,
 ) -> None:
@@ -113,6 +115,7 @@ def main(
         for period in map(int, periods.split(",")):
             options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": period}
             modes[f"sfi/{period}"] = options
+    os.environ[config.EXECUTOR_ENV] = executor
     engine = launch(model, stock, json.loads(engine_arguments))
     rng = random.Random(1)
     cells: list[Cell] = []
@@ -155,6 +158,7 @@ def main(
     console.print(table)
     if out:
         settings = {"model": Path(model).name, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
+        settings["executor"] = executor
         results = [cell.summary() for cell in cells]
         out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1) + "\n")
         console.print(f"plot: {plot_decode(out)}")

@@ -2,13 +2,14 @@
 
 import argparse
 import os
+from importlib.util import find_spec
 
 import torch
 
 DEFAULT_ENV = "SFI_DEFAULT"
 MEMORY_ENV, MEMORY_MB = "SFI_MEMORY_MB", 512
 BUDGET_ENV, MAX_BUDGET = "SFI_MAX_BUDGET", 4096
-EXECUTOR_ENV, EXECUTORS = "SFI_EXECUTOR", ("auto", "triton", "torch")
+EXECUTOR_ENV, EXECUTORS = "SFI_EXECUTOR", ("auto", "triton", "flashinfer", "torch")
 
 
 def sfi_default() -> bool:
@@ -27,11 +28,23 @@ def max_budget() -> int:
 
 
 def executor() -> str:
-    """`triton` or `torch` (`--sfi-executor`, environment SFI_EXECUTOR); auto: triton where CUDA is."""
+    """`triton`, `flashinfer` or `torch` (`--sfi-executor`, environment SFI_EXECUTOR); auto: triton where CUDA is."""
     name = os.environ.get(EXECUTOR_ENV, "auto")
     if name != "auto":
         return name
     return "triton" if torch.cuda.is_available() else "torch"
+
+
+def check_executor() -> None:
+    """
+    Raises:
+        ValueError: the executor asked for cannot run here.
+    """
+    if executor() == "flashinfer":
+        if not torch.cuda.is_available() or torch.version.hip:
+            raise ValueError("--sfi-executor flashinfer needs CUDA, which this machine lacks: use triton or torch")
+        if find_spec("flashinfer") is None:
+            raise ValueError("--sfi-executor flashinfer needs the package flashinfer-python, which is not installed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,18 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sfi-executor",
         choices=EXECUTORS,
         default=os.environ.get(EXECUTOR_ENV, "auto"),
-        help="who computes attention: Triton kernels under CUDA graphs, or plain torch (default: by device)",
+        help="who computes attention: Triton kernels under CUDA graphs, the same with FlashInfer for fast steps, or "
+        "plain torch (default: by device)",
     )
 
 
 def keep_arguments(args: argparse.Namespace) -> None:
     """Put the parsed settings where the spawned processes find them. The torch executor serves the prefill as well: the
-    stock CPU backend recomputes the whole prompt for every new token. The Triton executor only decodes."""
+    stock CPU backend recomputes the whole prompt for every new token. The other executors only decode.
+
+    Raises:
+        ValueError: the executor asked for cannot run here.
+    """
     if hasattr(args, "sfi_memory_mb"):
         os.environ[DEFAULT_ENV] = args.sfi_default
         os.environ[MEMORY_ENV] = str(args.sfi_memory_mb)
         os.environ[BUDGET_ENV] = str(args.sfi_max_budget)
         os.environ[EXECUTOR_ENV] = args.sfi_executor
+    check_executor()
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
     if backends == ["sfi", None, None] and executor() == "torch":
         args.attention_backend = "sfi"

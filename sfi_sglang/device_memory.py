@@ -9,10 +9,11 @@ from torch import Tensor
 from sfi_sglang.kernels import select, stages
 from sfi_sglang.kernels.decode import DecodeBuffers
 from sfi_sglang.kernels.rows import TILE
-from sfi_sglang.options import evidence_pages
+from sfi_sglang.options import SFIOptions, evidence_pages
 
 logger = logging.getLogger(__name__)
 MB = 1 << 20
+FLASHINFER_FLOATS, FLASHINFER_INTS = 128 * MB, MB  # workspaces; the first is the size that FlashInfer recommends
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Shape:
     budget: int  # largest `budget` of a request
     context: int  # tokens
     store_bytes: int = 0  # memories that outlive their request, at most
+    flashinfer: bool = False  # are fast rows attended by FlashInfer?
 
     @property
     def evidence_tokens(self) -> int:
@@ -58,16 +60,36 @@ class Shape:
         return self.graph_rows * self.heads * self.splits * (self.dim + 2) * 4
 
     @property
+    def page_room(self) -> int:
+        """Tokens per layer and KV head that the rows of one pass through FlashInfer may see together: what a full batch
+        sees at most with the largest budget and default options. A pass that sees more runs the Triton kernels: a
+        request may ask for more sink and recent tokens or longer segments, and a refresh may come late."""
+        default = SFIOptions()
+        recent = default.recent + 15 + default.max_segment  # from a multiple of 16 to the end of the segment
+        return self.graph_rows * (default.sink + self.budget + recent)
+
+    @property
+    def layer_pages(self) -> int:
+        """Page numbers of one layer; a padded row has one a KV head."""
+        return (self.page_room + self.graph_rows) * self.kv_heads
+
+    @property
+    def flashinfer_bytes(self) -> int:
+        return self.layers * self.layer_pages * 4 + FLASHINFER_FLOATS + FLASHINFER_INTS if self.flashinfer else 0
+
+    @property
     def total_bytes(self) -> int:
-        return self.requests * self.request_bytes + self.evidence_bytes + self.partial_bytes + self.store_bytes
+        requests = self.requests * self.request_bytes
+        return requests + self.evidence_bytes + self.partial_bytes + self.flashinfer_bytes + self.store_bytes
 
     def statement(self) -> str:
+        flashinfer = f"{self.flashinfer_bytes / MB:.0f} MB for FlashInfer, " if self.flashinfer else ""
         return (
             f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.request_bytes / MB:.1f} MB a request for "
             f"{self.requests} requests (--max-running-requests) of budget {self.budget} (--sfi-max-budget), "
             f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
-            f"{self.partial_bytes / MB:.0f} MB of partial results, up to {self.store_bytes / MB:.0f} MB of memories "
-            "that outlive their request (--sfi-memory-mb)"
+            f"{self.partial_bytes / MB:.0f} MB of partial results, {flashinfer}up to {self.store_bytes / MB:.0f} MB of "
+            "memories that outlive their request (--sfi-memory-mb)"
         )
 
 

@@ -77,7 +77,7 @@ def admit(manager, obj, *args, **kwargs) -> None:
         return
     if reason := unavailable(manager.server_args, manager.model_config):
         raise ValueError(f"sfi: not available on this server: {reason}")
-    if config.executor() == "triton" and options.selected > config.max_budget():
+    if config.executor() != "torch" and options.selected > config.max_budget():
         raise ValueError(f"sfi.budget: this server allows up to {config.max_budget()} (--sfi-max-budget)")
     if (params.get("beam_width") or 1) > 1:
         raise ValueError("sfi: beam search (beam_width) is not supported")

@@ -21,6 +21,20 @@ def stage_mask(stages: SelectorOptions) -> int:
     return sum(getattr(columns, name.upper()).value for name, on in stages if on)
 
 
+def fast_ends(length: int, options: SFIOptions, memory: TableMemory | None) -> tuple[int, int, int]:
+    """Sink tokens, selected tokens and first recent position of a fast row whose context is `length` tokens; without a
+    memory (policy `never`) a sliding window."""
+    if memory is None:
+        return options.sink, 0, options.recent_start(length)
+    return options.sink, memory.count, memory.recent_start
+
+
+def fast_tokens(length: int, options: SFIOptions, memory: TableMemory | None) -> int:
+    """Tokens that the row sees, per KV head."""
+    sink, count, recent = fast_ends(length, options, memory)
+    return sink + count + length - recent
+
+
 class RowTable:
     """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there)."""
 
@@ -45,13 +59,10 @@ class RowTable:
         self.lines[row, [SINK, RECENT, LENGTH]] = length
 
     def fast(self, row: int, length: int, options: SFIOptions, memory: TableMemory | None) -> None:
-        """Sink, memory and recent tokens; without a memory (policy `never`) a sliding window."""
-        line = self.lines[row]
-        line[[SINK, LENGTH]] = options.sink, length
-        if memory is None:
-            line[RECENT] = options.recent_start(length)
-        else:
-            line[[COUNT, RECENT, MEMORY]] = memory.count, memory.recent_start, memory.row
+        self.lines[row, [SINK, COUNT, RECENT]] = fast_ends(length, options, memory)
+        self.lines[row, LENGTH] = length
+        if memory is not None:
+            self.lines[row, MEMORY] = memory.row
 
     def slow_row(self, row: int, length: int, options: SFIOptions, memory: TableMemory) -> int:
         """Evidence over all candidates, which refreshes `memory`. Returns where in the evidence it starts."""
@@ -68,13 +79,18 @@ class RowTable:
         memory.count, memory.recent_start = min(options.selected, candidates), first + candidates
         return start * TILE
 
+    @property
+    def visible(self) -> np.ndarray:
+        """Tokens that each row sees, per KV head."""
+        lines = self.lines
+        return lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
+
     def load(self, programs: int = 1, splits: int = 1) -> None:
         """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all, and copy
         everything to the device."""
-        lines, self.splits = self.lines, splits
-        visible = lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
+        visible, self.splits = self.visible, splits
         size = np.maximum(visible.sum() / programs, visible / splits)
-        lines[:, SPLIT] = np.maximum(np.ceil(size / BLOCK), 1) * BLOCK
+        self.lines[:, SPLIT] = np.maximum(np.ceil(size / BLOCK), 1) * BLOCK
         host = torch.from_numpy(self.host)
         if self.device.is_cuda:
             host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way

@@ -1,8 +1,9 @@
 """The attention backend `sfi` with Triton kernels under CUDA graphs, beside SGLang's own decode and prefill.
 
 Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock FlashInfer path, for batches with
-no sparse row; `fast` attends to memories only; `mixed` also has dense and slow rows and refreshes the memories of the
-slow ones. The prefill is a stock backend's; after each of its layers we read the prompt's last queries.
+no sparse row; `fast` attends to memories only, through our kernels or FlashInfer (`--sfi-executor`); `mixed` also has
+dense and slow rows and refreshes the memories of the slow ones. The prefill is a stock backend's; after each of its
+layers we read the prompt's last queries.
 """
 
 import logging
@@ -17,17 +18,17 @@ from torch import Tensor
 from sfi_sglang import config, doors, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
 from sfi_sglang.kernels import evidence
-from sfi_sglang.kernels.decode import decode, locate
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.prompt import PromptObserver
-from sfi_sglang.row_table import RowTable
+from sfi_sglang.row_table import RowTable, fast_tokens
+from sfi_sglang.triton_attention import RowAttention, TritonAttention
 
 logger = logging.getLogger(__name__)
 STOCK_CUDA, STOCK_CPU = "flashinfer", "torch_native"  # decode of batches without a sparse row
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
 # What the kernels cover:
 HEAD_DIMS, MAX_GROUP, DTYPES = (64, 128, 256), 16, (torch.bfloat16, torch.float16)
-WAVES = 5  # programs per multiprocessor that a pass is cut into
+FAST_WAVES, MIXED_WAVES = 5, 4  # programs per multiprocessor that a pass is cut into; the best of a sweep on an H200
 
 
 class SFITritonBackend(AttentionBackend):
@@ -48,8 +49,16 @@ class SFITritonBackend(AttentionBackend):
         self.memory = DeviceMemory.allocate(self.shape, runner.device, free)
         logger.info("sfi uses %s", self.shape.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
-        self.programs = WAVES * processors
         self.table = RowTable(self.shape.graph_rows, self.shape.evidence_tokens, runner.device)
+        parts = (self.memory, self.table, self.req_to_token)
+        self.attention: dict[str, RowAttention] = {
+            FAST: TritonAttention(*parts, FAST_WAVES * processors, tap=False),
+            MIXED: TritonAttention(*parts, MIXED_WAVES * processors, tap=True),
+        }
+        if self.shape.flashinfer:
+            from sfi_sglang.flashinfer_attention import FlashInferAttention
+
+            self.attention[FAST] = FlashInferAttention(*parts, runner.dtype)
         self.variant = DENSE
         self.rows: list[Row] = []
         self.prompts = PromptObserver(self)
@@ -61,9 +70,11 @@ class SFITritonBackend(AttentionBackend):
     def select(self, forward_batch) -> str:
         """The graph variant of a batch about to run; called before its metadata is prepared."""
         self.rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
-        sparse = [row for row in self.rows if row.step in (Step.FAST, Step.SLOW)]
-        all_fast = len(sparse) == len(self.rows) and all(row.step is Step.FAST for row in sparse)
-        self.variant = DENSE if not sparse else FAST if all_fast else MIXED
+        steps = {row.step for row in self.rows}
+        if steps == {Step.FAST} and self.attention[FAST].fits(sum(map(_visible, self.rows))):
+            self.variant = FAST
+        else:
+            self.variant = MIXED if steps & {Step.FAST, Step.SLOW} else DENSE
         return self.variant
 
     def shared_read_ends(self, fm):
@@ -92,7 +103,7 @@ class SFITritonBackend(AttentionBackend):
             self.stock.init_forward_metadata_out_graph(forward_batch, in_capture=in_capture)
         elif in_capture:
             self.table.clear()
-            self.table.load()
+            self.attention[self.variant].prepare(forward_batch.batch_size)
         else:
             self._load_rows(forward_batch)
 
@@ -109,11 +120,7 @@ class SFITritonBackend(AttentionBackend):
                 state.memory = state.memory or self.memory.table.acquire()
                 if state.memory is not None:
                     self.table.slow_row(i, row.length, state.options, state.memory)
-        self.table.load(self.programs // self.shape.kv_heads, self._splits(forward_batch.batch_size))
-
-    def _splits(self, rows: int) -> int:
-        """Grid of the attention kernel, the same at a graph's capture and replay."""
-        return self.shape.splits if self.variant == MIXED else self.shape.fast_splits(rows, self.programs)
+        self.attention[self.variant].prepare(forward_batch.batch_size)
 
     # -- attention ------------------------------------------------------------------------------------------------
 
@@ -122,31 +129,24 @@ class SFITritonBackend(AttentionBackend):
             return self.stock.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
         if save_kv_cache and k is not None:
             self.pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
-        memory, pool_rows = self.memory.table, forward_batch.req_pool_indices
+        attention = self.attention[self.variant]
         if layer.layer_id == 0:
-            locate(memory.positions, self.req_to_token, pool_rows, self.table.rows, memory.slots)
+            attention.start(forward_batch.req_pool_indices)
         q = q.contiguous().view(-1, self.shape.heads, self.shape.dim)
-        count, tap = q.shape[0], self.variant == MIXED
-        out = torch.empty_like(q)
-        decode(
-            q,
-            *self.pool.get_kv_buffer(layer.layer_id),
-            self.req_to_token,
-            pool_rows,
-            memory.slots[:, layer.layer_id],
-            self.table.rows,
-            self.memory.buffers,
-            out,
-            layer.scaling,
-            self._splits(count),
-            tap,
-        )
-        if tap:
+        keys, values = self.pool.get_kv_buffer(layer.layer_id)
+        out = attention.run(q, keys, values, layer.layer_id, layer.scaling)
+        if self.variant == MIXED:
             scores = self.memory.scores[0, layer.layer_id]
             evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
             if layer.layer_id == self.shape.layers - 1:
-                self.memory.refresh(self.table, count, self.shape.heads // self.shape.kv_heads)
-        return out.view(count, -1)
+                self.memory.refresh(self.table, q.shape[0], self.shape.heads // self.shape.kv_heads)
+        return out.view(q.shape[0], -1)
+
+
+def _visible(row: Row) -> int:
+    """Tokens that a fast row sees."""
+    assert row.state is not None
+    return fast_tokens(row.length, row.state.options, row.state.memory)
 
 
 _current: list[SFITritonBackend] = []  # of this process; found by the two hooks below
@@ -182,5 +182,8 @@ def _shape(runner) -> Shape:
             f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
         )
     limits = {"budget": config.max_budget(), "context": model.context_len, "store_bytes": config.memory_bytes()}
+    flashinfer = config.executor() == "flashinfer"
+    if flashinfer and keys.shape[0] * kv_heads > torch.iinfo(torch.int32).max:
+        raise ValueError(f"{keys.shape[0]} KV slots are too many for --sfi-executor flashinfer: use triton")
     limits |= {"requests": runner.max_running_requests, "graph_rows": runner.req_to_token_pool.size}
-    return Shape(model.num_hidden_layers, group * kv_heads, kv_heads, dim, **limits)
+    return Shape(model.num_hidden_layers, group * kv_heads, kv_heads, dim, **limits, flashinfer=flashinfer)

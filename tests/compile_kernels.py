@@ -4,7 +4,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sfi_sglang.kernels import decode, evidence, rows, select, stages
+from sfi_sglang.kernels import decode, evidence, pack, rows, select, stages
 
 TARGET = GPUTarget("cuda", 90, 32)
 HEAD = {"KV": 8, "COLS": rows.COLUMNS}
@@ -14,9 +14,9 @@ FLOATS = {"scale_log2", "alpha", "max_weight"}
 BF16 = {"q_ptr", "k_ptr", "v_ptr", "out"}
 POINTERS = {
     "part_out", "part_lse", "part_candidates", "logits", "candidate_lse", "evidence", "part_best", "part_total", "lse",
-    "scores",
+    "scores", "parts",
 }  # fmt: skip
-INT_POINTERS = {"req_to_token", "chosen_slots", "memory", "rows", "owners", "slow_rows", "slots"}
+INT_POINTERS = {"req_to_token", "chosen_slots", "memory", "rows", "owners", "slow_rows", "slots", "indptr", "pages"}
 
 
 def kind(name: str, constants: dict) -> str:
@@ -39,11 +39,12 @@ def compile_one(function, **constants) -> None:
 def main() -> None:
     for dim in (64, 128, 256):
         for tap in (False, True):
-            shape = {"G": 4, "D": dim, "SPLITS": 64, "WITH_TAP": tap, **HEAD}
+            shape = {"G": 4, "D": dim, "SPLITS": 64, "WITH_TAP": tap, "CHAINED": True, **HEAD}
             compile_one(decode._attend, M=16, BLOCK=decode.BLOCK, **shape)
             compile_one(decode._merge, **shape)
     compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
-    compile_one(evidence._merge_logits, G=4, **PAGE)
+    compile_one(pack._pack, BLOCK=1024, **HEAD)
+    compile_one(evidence._merge_logits, G=4, CHAINED=True, **PAGE)
     compile_one(evidence._prompt_lse, **PROMPT)
     compile_one(evidence._prompt_scores, **PROMPT)
     compile_one(stages._fuse, BLOCK=2048, **HEAD)
