@@ -18,6 +18,8 @@ COMPLETION_PARAMS = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServing
 GENERATE_CONTRACT = "sglang.api.v1.api_types.GenerateRequest.from_json_value"
 TOKENIZED = f"{SRT}.managers.tokenizer_manager.TokenizerManager._create_tokenized_object"
 META_INFO = f"{SRT}.managers.tokenizer_manager.TokenizerManager.update_request_meta_info"
+CHAT_STREAM = f"{SRT}.entrypoints.openai.serving_chat.OpenAIServingChat._generate_chat_stream"
+COMPLETION_STREAM = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServingCompletion._generate_completion_stream"
 RUN_BATCH = f"{SRT}.managers.scheduler.Scheduler.run_batch"
 GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_attention_graph_variants"
 HYBRID_FORWARD = f"{SRT}.layers.attention.hybrid_attn_backend.HybridAttnBackend.forward"
@@ -60,6 +62,7 @@ SRT_KWARGS = "sglang.lang.ir.SglSamplingParams.to_srt_kwargs"
 
 SERVER_TARGETS = (
     CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
+    CHAT_STREAM, COMPLETION_STREAM,
     RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE,
     GRAPH_VARIANTS, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,

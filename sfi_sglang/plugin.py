@@ -43,6 +43,7 @@ def _register_backends() -> None:
 
 def _attention_backend(runner):
     """`--attention-backend sfi` or, on CUDA, `--decode-attention-backend sfi`."""
+    config.check_executor()
     if config.executor() == "torch":
         from sfi_sglang.torch_backend import SFITorchBackend
 
@@ -74,6 +75,8 @@ def _register_scheduler() -> None:
 
     _hook(hooks.RUN_BATCH, _plan_batch, HookType.BEFORE)
     _hook(hooks.META_INFO, responses.attach_info, HookType.AROUND)
+    for stream in (hooks.CHAT_STREAM, hooks.COMPLETION_STREAM):
+        _hook(stream, responses.stream_report, HookType.AFTER)
     if config.executor() != "torch":
         from sfi_sglang import triton_backend
 

@@ -1,5 +1,8 @@
-"""What a finished SFI request reports: `meta_info["sfi"]` for the client, counters for Prometheus."""
+"""What a finished SFI request reports: `meta_info["sfi"]`, in streams `sfi` beside the usage; Prometheus counters."""
 
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +39,24 @@ def attach_info(original, manager, meta_info, state, customized_info, index, fin
     values = customized_info.get("sfi")
     if values and values[index]:
         meta_info["sfi"] = values[index][0]
+        if state.obj.stream:
+            _streamed[meta_info["id"]] = values[index][0]
+            if len(_streamed) > STREAMS_KEPT:
+                _streamed.popitem(last=False)
+
+
+STREAMS_KEPT = 1024  # streams without usage never fetch their report
+_streamed: OrderedDict[str, dict] = OrderedDict()  # request id -> report, until its usage chunk goes out
+
+
+async def stream_report(chunks: AsyncIterator[str], *args, **kwargs) -> AsyncIterator[str]:
+    """AFTER the OpenAI endpoints' stream generators: `sfi` beside `usage` in the last chunk (stream_options)."""
+    async for chunk in chunks:
+        if '"choices":[],' in chunk and _streamed:
+            body = json.loads(chunk.removeprefix("data: "))
+            if body.get("usage") and (report := _streamed.pop(body["id"], None)):
+                chunk = f"data: {json.dumps({**body, 'sfi': report})}\n\n"
+        yield chunk
 
 
 REQUEST_COUNTERS = {

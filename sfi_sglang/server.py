@@ -16,7 +16,7 @@ import requests
 
 from sfi_sglang.model import EMBEDDED, embedded_model
 
-SFI_FLAGS = ["--radix-cache-backend", "sfi"]
+SFI_FLAGS = ["--radix-cache-backend", "sfi", "--enable-cache-report"]
 CPU_FLAGS = [
     "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
     "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",

@@ -134,6 +134,20 @@ def test_openai_chat_completions_and_streams(client):
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == dense.choices[0].text
 
 
+def test_openai_streams_report_beside_their_usage(client):
+    wanted = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 24, "temperature": 0}
+    messages = [{"role": "user", "content": LONG}]
+    for sfi in (SMALL, None):
+        extra = {"sfi": sfi, "ignore_eos": True}
+        chat = list(client.chat.completions.create(model="m", messages=messages, extra_body=extra, **wanted))
+        text = list(client.completions.create(model="m", prompt=LONG, extra_body=extra, **wanted))
+        for chunks in (chat, text):
+            assert chunks[-1].usage.completion_tokens == 24
+            report = chunks[-1].model_extra.get("sfi")
+            assert report["slow_steps"] + report["fast_steps"] == 23 if sfi else report is None
+            assert not any("sfi" in chunk.model_extra for chunk in chunks[:-1])
+
+
 def test_generate_stream_ends_with_the_counts(server):
     params = {"temperature": 0, "max_new_tokens": 8, "ignore_eos": True, "custom_params": {"sfi": SMALL}}
     body = {"text": LONG, "stream": True, "sampling_params": params}
