@@ -1,0 +1,312 @@
+"""The command line: `sfi-bench run | live | report | export | smoke | validate`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from sfi_sglang.agents.loop import make_client
+from sfi_sglang.agents.programs import PROGRAMS
+from sfi_sglang.terminal import progress
+from sfi_sglang.trajectory.counters import Count, from_server, from_tokenizer
+from sfi_sglang.trajectory.endpoint import Endpoint
+from sfi_sglang.trajectory.experiment import Cell, Experiment, Work
+from sfi_sglang.trajectory.filler import corpus
+from sfi_sglang.trajectory.formats import Format, load, save
+from sfi_sglang.trajectory.generate import generate
+from sfi_sglang.trajectory.headline import headline
+from sfi_sglang.trajectory.presets import PRESETS, preset
+from sfi_sglang.trajectory.records import Header, Mode, Writer, read
+from sfi_sglang.trajectory.replay import Replay
+from sfi_sglang.trajectory.report import write_report
+from sfi_sglang.trajectory.summary import Slo, summarise
+from sfi_sglang.trajectory.workload import Workload
+from sfi_sglang.trajectory.works import Live, Recorded
+
+app = typer.Typer(
+    help="Trajectory latency of agents: dense and SFI, on any OpenAI-compatible server.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+console = Console()
+REQUEST_TIMEOUT = 900.0  # seconds without a byte
+RUNS = Path("runs/bench")
+SMOKE_SFI = '{"budget": 512}'
+
+Server = Annotated[str | None, typer.Option(help="URL of a running server")]
+Launch = Annotated[
+    str | None,
+    typer.Option(help="start `sfi-sglang serve MODEL` for this run (`embedded`: the CPU model); flags after --"),
+]
+Loads = Annotated[
+    str, typer.Option(help="comma-separated: clients (closed), trajectories/s (poisson), speed-ups (trace)")
+]
+Repeats = Annotated[int, typer.Option(min=1)]
+Modes = Annotated[str, typer.Option(help="comma-separated; dense alone works on servers without SFI")]
+SfiOption = Annotated[str, typer.Option("--sfi", help="the request option as JSON, e.g. '{\"budget\": 1536}'")]
+Cache = Annotated[
+    Literal["cold", "warm"],
+    typer.Option(help="before every cell the prefix cache is emptied; warm: the first prompts are then prefilled"),
+]
+Arrivals = Annotated[Literal["closed", "poisson", "trace"], typer.Option(help="when trajectories begin")]
+Out = Annotated[Path | None, typer.Option(help="result file; an unfinished one is gone on with")]
+Model = Annotated[str | None, typer.Option(help="model name on the server; none: its first")]
+SloTtft = Annotated[float, typer.Option(help="SLO: seconds to the first token of every call")]
+SloTpot = Annotated[float, typer.Option(help="SLO: seconds per later token of every call")]
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}
+
+
+def main() -> None:
+    """The command `sfi-bench`. What the user can put right is one line in red, no traceback."""
+    try:
+        app()
+    except (ValueError, RuntimeError, ConnectionError, FileNotFoundError) as error:
+        Console(stderr=True).print(f"[red]{error}[/]", highlight=False)
+        raise SystemExit(1) from None
+
+
+@app.command(context_settings=PASS_ON)
+def run(
+    context: typer.Context,
+    workload: Annotated[str, typer.Argument(help=f"{', '.join(PRESETS)}, or a trace or transcript (file or folder)")],
+    server: Server = None,
+    launch: Launch = None,
+    loads: Loads = "1",
+    repeats: Repeats = 3,
+    modes: Modes = "dense,sfi",
+    sfi: SfiOption = "true",
+    cache: Cache = "cold",
+    arrivals: Arrivals = "closed",
+    settings: Annotated[
+        str, typer.Option("--set", help='change a preset, as JSON, e.g. \'{"turns": 11, "seed": 3}\'')
+    ] = "{}",
+    limit: Annotated[int | None, typer.Option(min=1, help="first so many trajectories")] = None,
+    tool_scale: Annotated[float, typer.Option(min=0, help="factor on the recorded tool waits")] = 1.0,
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json; none: the server's, or an estimate")] = None,
+    model: Model = None,
+    seed: int = 0,
+    out: Out = None,
+) -> None:
+    """Fixed history: replay a workload, the replies forced to the recorded lengths; then write the report."""
+    with connected(server, launch, context.args, model) as endpoint:
+        count = from_tokenizer(tokenizer) if tokenizer else server_counter(endpoint)
+        made = make_workload(workload, count, json_object("--set", settings), limit)
+        client = make_client(endpoint.url, timeout=REQUEST_TIMEOUT, retries=0)
+        option = sfi_option(sfi)
+        dense = Replay(client, endpoint.model, tool_scale=tool_scale)
+        works = [Recorded(trajectory, dense, option) for trajectory in made.trajectories]
+        identity = {"sfi": option, "model": endpoint.model, "tool_scale": tool_scale, "seed": seed, "limit": limit}
+        header = Header(
+            workload=made.name, history="fixed", arrivals=arrivals, cache=cache, loads=numbers("--loads", loads),
+            repeats=repeats, settings={**identity, "workload": made.about, "modes": modes},
+        )  # fmt: skip
+        calls = sum(len(trajectory.turns) for trajectory in made.trajectories)
+        execute(endpoint, header, works, modes, calls, seed, out or RUNS / f"{made.name}.jsonl")
+
+
+@app.command(context_settings=PASS_ON)
+def live(
+    context: typer.Context,
+    programs: Annotated[
+        str, typer.Argument(help=f"comma-separated: {', '.join(PROGRAMS)}")
+    ] = "repo,data,research,fork-join",
+    server: Server = None,
+    launch: Launch = None,
+    loads: Loads = "1",
+    repeats: Repeats = 1,
+    modes: Modes = "dense,sfi",
+    sfi: SfiOption = "true",
+    cache: Cache = "cold",
+    tasks: Annotated[int | None, typer.Option(min=1, help="first so many tasks of each program")] = None,
+    planned: Annotated[bool, typer.Option(help="tell the model which tool to call, for very small models")] = True,
+    model: Model = None,
+    out: Out = None,
+) -> None:
+    """Live: agent programs whose answers are checked; replies are fed back. Then write the report."""
+    with connected(server, launch, context.args, model) as endpoint:
+        path = out or RUNS / "live.jsonl"
+        client = make_client(endpoint.url, timeout=REQUEST_TIMEOUT)
+        option = sfi_option(sfi)
+        chosen = [PROGRAMS[name]() for name in known("programs", programs, PROGRAMS)]
+        works = [
+            Live(client, endpoint.model, program, task, option, planned, path.with_suffix(""))
+            for program in chosen
+            for task in program.tasks[:tasks]
+        ]
+        identity = {"sfi": option, "model": endpoint.model, "planned": planned, "tasks": [work.id for work in works]}
+        header = Header(
+            workload=programs, history="live", arrivals="closed", cache=cache, loads=numbers("--loads", loads),
+            repeats=repeats, settings={**identity, "modes": modes},
+        )  # fmt: skip
+        execute(endpoint, header, works, modes, len(works), 0, path)
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="result file of `run` or `live`")],
+    other: Annotated[Path | None, typer.Argument(help="a baseline to compare with")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder; none: beside the file")] = None,
+    slo_ttft: SloTtft = 2.0,
+    slo_tpot: SloTpot = 0.05,
+) -> None:
+    """Write summary.json, report.md and index.html, a page that needs nothing else."""
+    results, baseline = read(file), read(other) if other else None
+    slo = Slo(ttft=slo_ttft, tpot=slo_tpot)
+    paths = write_report(results, out or file.with_suffix(""), baseline, slo)
+    console.print(headline(summarise(results, slo, baseline)), highlight=False)
+    console.print(*paths, sep="\n", soft_wrap=True)
+
+
+@app.command()
+def export(
+    workload: Annotated[str, typer.Argument(help=f"{', '.join(PRESETS)}, or a trace or transcript")],
+    path: Path,
+    format: Annotated[Format, typer.Option(help="of the file")] = "agentic-trace",
+    settings: Annotated[str, typer.Option("--set", help="change a preset, as JSON")] = "{}",
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json; none: an estimate of tokens")] = None,
+) -> None:
+    """Write a workload as a file that SGLang's or NVIDIA's benchmark replays."""
+    count = from_tokenizer(tokenizer) if tokenizer else None
+    made = make_workload(workload, count, json_object("--set", settings), None)
+    save(made, path, format, count)
+    calls = sum(len(trajectory.turns) for trajectory in made.trajectories)
+    console.print(f"{path}: {len(made.trajectories)} trajectories, {calls} calls", soft_wrap=True)
+
+
+@app.command()
+def smoke(context: typer.Context, out: Annotated[Path, typer.Option(help="folder")] = RUNS / "smoke") -> None:
+    """Everything once, in minutes on a CPU: the embedded model, all agents live, one preset with fixed history."""
+    with connected(None, "embedded", [], None) as endpoint:
+        live(context, server=endpoint.url, sfi=SMOKE_SFI, tasks=1, out=out / "live.jsonl")
+        run(context, "smoke", server=endpoint.url, sfi=SMOKE_SFI, repeats=1, out=out / "fixed.jsonl")
+
+
+@app.command()
+def validate(
+    server: Annotated[str, typer.Option(help="URL of a running SGLang server with --enable-metrics")],
+    calls: Annotated[int, typer.Option(min=1, help="requests, one after the other")] = 8,
+    repeats: Repeats = 3,
+    model: Model = None,
+    out: Annotated[Path | None, typer.Option(help="write the comparison as JSON")] = None,
+) -> None:
+    """Our client against SGLang's own benchmark and the server's counters, on the same requests."""
+    from sfi_sglang.trajectory.validate import compare_clients, show
+
+    endpoint = Endpoint.connect(server, model)
+    result = compare_clients(endpoint, server_counter(endpoint), calls, repeats)
+    show(result, console)
+    if out:
+        out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+@contextmanager
+def connected(server: str | None, launch: str | None, flags: Sequence[str], model: str | None) -> Iterator[Endpoint]:
+    """The given server, or one for the time of the command.
+
+    Raises:
+        ValueError: neither or both given.
+    """
+    if (server is None) == (launch is None):
+        raise ValueError("give either --server URL or --launch MODEL")
+    if server:
+        yield Endpoint.connect(server, model)
+        return
+    from sfi_sglang.server import running_server
+
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with console.status(f"starting the server, log in {RUNS / 'server.log'}") as status:
+        started = running_server(None if launch == "embedded" else launch, flags, log=RUNS / "server.log")
+        with started as url:
+            status.stop()
+            yield Endpoint.connect(url, model)
+
+
+def execute(
+    endpoint: Endpoint, header: Header, works: Sequence[Work], modes: str, calls: int, seed: int, path: Path
+) -> None:
+    """Run all cells with a progress bar over calls, and write the report beside the result file."""
+    from sfi_sglang.evals.report import provenance
+
+    chosen: list[Mode] = known("--modes", modes, ("dense", "sfi"))
+    header = header.model_copy(update={"provenance": provenance()})
+    writer = Writer(path, header, len(works))
+    if writer.runs:
+        console.print(f"going on with {path}: {len(writer.runs)} runs are there", soft_wrap=True)
+    with progress(console) as bars:
+        cells = len(chosen) * header.repeats * len(header.loads)
+        finished = len(writer.runs) // len(works)
+        bar = bars.add_task("calls", total=cells * calls, completed=finished * calls)
+
+        def note(cell: Cell | None) -> None:
+            if cell is None:
+                bars.advance(bar)
+            else:
+                bars.update(bar, description=f"{cell.mode}, load {cell.load:g}, repeat {cell.repeat + 1}")
+
+        Experiment(endpoint, header, works, chosen, seed, note).run(writer)
+    report(path)
+
+
+def make_workload(name: str, count: Count | None, changes: dict[str, Any], limit: int | None) -> Workload:
+    """
+    Raises:
+        ValueError: no preset and no file of this name, or a wrong setting.
+    """
+    if name not in PRESETS:
+        if changes:
+            raise ValueError("--set: only presets have settings")
+        if not Path(name).exists():
+            raise ValueError(f"workload: {name!r} is no file and none of {', '.join(PRESETS)}")
+        return load(Path(name), count, limit=limit)
+    from sfi_sglang.trajectory.counters import estimate
+
+    made = generate(preset(name, **changes), count or estimate())
+    if made.about["calls_left_out"]:
+        console.print(f"{made.about['calls_left_out']} calls do not fit into max_context and are left out")
+    return made.model_copy(update={"trajectories": made.trajectories[:limit]})
+
+
+def server_counter(endpoint: Endpoint) -> Count:
+    return from_server(endpoint.url, endpoint.model, "\n".join(corpus("code")[:10]))
+
+
+def sfi_option(text: str) -> bool | dict[str, Any]:
+    value = parse("--sfi", text)
+    if value is True or isinstance(value, dict):
+        return value
+    raise ValueError('--sfi: must be true or an object like {"budget": 1536}')
+
+
+def json_object(name: str, text: str) -> dict[str, Any]:
+    value = parse(name, text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: must be a JSON object")
+    return value
+
+
+def parse(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}: no JSON ({error})") from None
+
+
+def numbers(name: str, text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{name}: {text!r} must be numbers with commas between") from None
+    if min(values) <= 0:
+        raise ValueError(f"{name}: must be above 0")
+    return values
+
+
+def known(name: str, text: str, names) -> list[Any]:
+    wrong = [part for part in text.split(",") if part not in names]
+    if wrong:
+        raise ValueError(f"{name}: {', '.join(wrong)} is none of {', '.join(names)}")
+    return text.split(",")

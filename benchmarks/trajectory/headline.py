@@ -1,0 +1,51 @@
+"""The result in one sentence, whether SFI wins or loses."""
+
+from .records import Header, Mode
+from .summary import Summary
+
+NAMES: dict[Mode, str] = {"dense": "dense", "sfi": "SFI"}
+UNITS = {"closed": ("client", "clients"), "poisson": ("trajectory/s", "trajectories/s"), "trace": ("load", "load")}
+
+
+def unit(header: Header, load: float) -> str:
+    """Of a load: "1 client", "0.5 trajectories/s"."""
+    return f"{load:g} {UNITS[header.arrivals][load != 1]}"
+
+
+def headline(summary: Summary) -> str:
+    found = [(pairing.load, pairing.time) for pairing in summary.speed_up if pairing.time]
+    if not found:
+        return "No trajectory was completed both dense and with SFI, so there is nothing to compare."
+    ratios = [
+        f"{time.value:.2f}x" + (f" ({time.interval.low:.2f}–{time.interval.high:.2f})" if time.interval else "")
+        for _, time in found
+    ]
+    where = _at(summary.header, [load for load, _ in found])
+    sentence = f"SFI finished trajectories {_list(ratios)} as fast as dense {where}"
+    notes = [
+        f"{text} {_at(summary.header, loads)}"
+        for verdict, text in NOTES.items()
+        if (loads := [load for load, time in found if time.verdict == verdict])
+    ]
+    return f"{sentence}{': ' if notes else ''}{'; '.join(notes)}.{_right_answers(summary)}"
+
+
+NOTES = {"slower": "SFI is slower", "unclear": "no clear difference", "too few": "too few trajectories to be sure"}
+
+
+def _right_answers(summary: Summary) -> str:
+    """A live agent that gives up is fast, so its answers stand beside its time."""
+    counts = []
+    for mode, name in NAMES.items():
+        found = [cell.success for cell in summary.cells if cell.mode == mode and cell.success]
+        if found:
+            counts.append(f"{name} {sum(s.successes for s in found)} of {sum(s.n for s in found)}")
+    return f" Right answers: {', '.join(counts)}." if counts else ""
+
+
+def _at(header: Header, loads: list[float]) -> str:
+    return f"at {_list([*(f'{load:g}' for load in loads[:-1]), unit(header, loads[-1])])}"
+
+
+def _list(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

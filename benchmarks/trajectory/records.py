@@ -1,0 +1,141 @@
+"""What a run leaves behind: a header line, then one JSON line a trajectory. A run of the same header resumes it."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Mode = Literal["dense", "sfi"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Call(Record):
+    """One model call as its client saw it. Times in seconds; `start` and `end` since the cell began.
+
+    arrivals: of the chunks that carried text, since `start`; the first is the TTFT, their differences are the ITLs.
+    cached_tokens, sfi: as the server reported them (None: it does not). sfi: slow_steps, fast_steps,
+        inherited_tokens, ...
+    delay: tool time waited before the call, not part of it.
+    """
+
+    turn: int
+    start: float
+    end: float
+    arrivals: list[float] = []
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+    sfi: dict[str, Any] | None = None
+    delay: float = 0.0
+    error: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+    @property
+    def ttft(self) -> float | None:
+        return self.arrivals[0] if self.arrivals else None
+
+    @property
+    def itl(self) -> list[float]:
+        return [later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
+
+    @property
+    def decode_seconds(self) -> float:
+        """From the first token to the last."""
+        return self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
+
+
+class Run(Record):
+    """One trajectory in one cell: a mode, a load, a repeat. Its time is end - start less the tool time.
+
+    load: clients in a closed loop, or trajectories per second if arrivals is `poisson`.
+    success: whether the agent's answer was right (live), None in fixed history.
+    error: the first failed call's; a failed trajectory has no completion time.
+    """
+
+    mode: Mode
+    load: float
+    repeat: int
+    trajectory: str
+    start: float
+    end: float
+    calls: list[Call]
+    success: bool | None = None
+    error: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start - sum(call.delay for call in self.calls)
+
+
+class Header(Record):
+    """What was run, where and how. `settings` identify the run: a file is resumed only with equal settings."""
+
+    workload: str
+    history: Literal["fixed", "live"]
+    arrivals: Literal["closed", "poisson", "trace"]
+    cache: Literal["cold", "warm"]  # the radix cache when a cell begins
+    loads: list[float]
+    repeats: int
+    settings: dict[str, Any] = Field(default={}, description="sfi options, model, seed, workload's numbers")
+    provenance: dict[str, Any] = {}
+
+
+class Results(Record):
+    header: Header
+    runs: list[Run]
+
+
+def read(path: Path) -> Results:
+    """A result file; a line cut short by an interrupted run is left out.
+
+    Raises:
+        ValueError: no result file, or another version's.
+    """
+    header, *lines = path.read_text().splitlines() or [""]
+    runs = []
+    for number, line in enumerate(lines):
+        try:
+            runs.append(Run.model_validate_json(line))
+        except ValueError:
+            if number + 1 < len(lines):
+                raise
+    return Results(header=Header.model_validate_json(header), runs=runs)
+
+
+class Writer:
+    """Appends runs to a result file, cell by cell."""
+
+    def __init__(self, path: Path, header: Header, works: int) -> None:
+        """Start the file, or go on with one of the same settings: `self.runs` is what it has. works: runs of a cell; a
+        cell with fewer was broken off and is left out, to be run again.
+
+        Raises:
+            ValueError: the file is of another run.
+        """
+        self.path, self.runs = path, list[Run]()
+        if path.exists():
+            results = read(path)
+            if same(results.header) != same(header):
+                raise ValueError(f"{path}: holds another run's results; give another file or remove it")
+            header = results.header
+            sizes = Counter((run.mode, run.load, run.repeat) for run in results.runs)
+            self.runs = [run for run in results.runs if sizes[run.mode, run.load, run.repeat] == works]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [header, *self.runs]
+        path.write_text("".join(f"{line.model_dump_json()}\n" for line in lines))
+
+    def add(self, run: Run) -> None:
+        self.runs.append(run)
+        with self.path.open("a") as file:
+            file.write(f"{run.model_dump_json()}\n")
+
+
+def same(header: Header) -> dict[str, Any]:
+    return header.model_dump(exclude={"provenance"})

@@ -1,0 +1,73 @@
+"""The report's files: summary.json, report.md and index.html, a page that needs nothing else."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from .headline import headline
+from .plots import figures
+from .records import Results
+from .summary import Slo, Summary, summarise
+from .tables import origin, tables
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=lambda name: bool(name and name.endswith(".html")),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def markdown(summary: Summary) -> str:
+    return TEMPLATES.get_template("report.md").render(_content(summary), escape=_escape)
+
+
+def page(summary: Summary, results: Results) -> str:
+    """One HTML file with Plotly's script inside."""
+    plots = {name: _json(figure.to_json()) for name, figure in figures(summary, results).items()}
+    data = _json(summary.model_dump_json(indent=1))
+    return TEMPLATES.get_template("page.html").render(
+        _content(summary), plots=plots, data=data, plotly=Markup(get_plotlyjs())
+    )
+
+
+def write_report(results: Results, out: Path, other: Results | None = None, slo: Slo | None = None) -> list[Path]:
+    """Write the three files into the folder `out`.
+
+    Raises:
+        ValueError: `other` is of another kind of run, see `compare`.
+    """
+    summary = summarise(results, slo, other)
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "summary.json": summary.model_dump_json(indent=1) + "\n",
+        "report.md": markdown(summary),
+        "index.html": page(summary, results),
+    }
+    for name, content in contents.items():
+        (out / name).write_text(content, encoding="utf-8")
+    return [out / name for name in contents]
+
+
+def _content(summary: Summary) -> dict[str, object]:
+    return {
+        "summary": summary,
+        "headline": headline(summary),
+        "tables": tables(summary),
+        "origin": origin(summary),
+    }
+
+
+def _json(text: str) -> Markup:
+    """JSON that no HTML in it can end: a <script> element's text is not unescaped."""
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _escape(text: str) -> str:
+    """For a cell of a Markdown table."""
+    for old, new in {"\\": "\\\\", "|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "`": "\\`"}.items():
+        text = text.replace(old, new)
+    return " ".join(text.split())

@@ -1,0 +1,203 @@
+"""What a result file says: every number that the report shows, as one JSON object."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from pydantic import Field
+
+from .compare import Comparison, compare
+from .contexts import ContextBin, contexts, tpot
+from .pairing import Pairing, complete, pairing
+from .records import Call, Header, Mode, Record, Results, Run
+from .stats import Distribution, Interval, Proportion, describe, mean_interval, proportion
+
+
+class Slo(Record):
+    """What every call of a good trajectory keeps: seconds to the first token, seconds per output token after it."""
+
+    ttft: float = Field(default=2.0, gt=0)
+    tpot: float = Field(default=0.05, gt=0)
+
+
+class Parts(Record):
+    """Mean seconds of a trajectory, by what it waited for. The first token: queue and prefill, one for a client."""
+
+    first_token: float
+    decode: float
+    other: float
+    tool: float
+
+
+class Cell(Record):
+    """One mode at one load. Latencies and tokens are those of the complete trajectories; `wall` is that of all.
+
+    time: of trajectories, without tool waits. parts, decode_share: None if none is complete.
+    cached_tokens, inherited_tokens, slow_step_ratio: None if the server does not report them.
+    goodput: trajectories per minute that kept the SLO in all calls. success: live history only; a failed one has none.
+    """
+
+    mode: Mode
+    load: float
+    runs: int
+    failed: int
+    time: Distribution
+    time_interval: Interval | None
+    tool: Distribution
+    ttft: Distribution
+    itl: Distribution
+    tpot: Distribution
+    parts: Parts | None
+    decode_share: float | None
+    calls: int
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int | None
+    inherited_tokens: int | None
+    slow_step_ratio: float | None
+    wall: float
+    output_tokens_per_second: float | None
+    requests_per_second: float | None
+    goodput: float | None
+    success: Proportion | None
+
+
+class SpeedUp(Pairing):
+    """Dense over SFI at one load."""
+
+    load: float
+
+
+class Failure(Record):
+    mode: Mode
+    load: float
+    repeat: int
+    trajectory: str
+    turn: int | None
+    error: str
+
+
+class Summary(Record):
+    header: Header
+    slo: Slo
+    cells: list[Cell]
+    speed_up: list[SpeedUp]
+    contexts: list[ContextBin]
+    failures: list[Failure]
+    comparison: Comparison | None
+
+
+def summarise(results: Results, slo: Slo | None = None, other: Results | None = None) -> Summary:
+    """`other`: a second file to compare with, as the baseline.
+
+    Raises:
+        ValueError: the two files are not of one kind of run, see `compare`.
+    """
+    slo = slo or Slo()
+    cells = by_cell(results.runs)
+    loads = sorted({load for _, load in cells})
+    return Summary(
+        header=results.header,
+        slo=slo,
+        cells=[_cell(runs, slo, results.header.history == "live") for runs in cells.values()],
+        speed_up=[
+            SpeedUp(load=load, **dict(pairing(cells["dense", load], cells["sfi", load])))
+            for load in loads
+            if ("dense", load) in cells and ("sfi", load) in cells
+        ],
+        contexts=[
+            bin
+            for load in loads
+            for bin in contexts(load, cells.get(("dense", load), []), cells.get(("sfi", load), []))
+        ],
+        failures=[_failure(run) for run in results.runs if not complete(run)],
+        comparison=compare(results, other) if other else None,
+    )
+
+
+def by_cell(runs: Sequence[Run]) -> dict[tuple[Mode, float], list[Run]]:
+    """By load, dense first."""
+    cells: dict[tuple[Mode, float], list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.load, run.mode)):
+        cells[run.mode, run.load].append(run)
+    return dict(cells)
+
+
+def keeps(run: Run, slo: Slo) -> bool:
+    """Whether the run is complete and all its calls keep the SLO. A call without text has no TTFT, so it does not."""
+    return complete(run) and all(
+        call.ttft is not None and call.ttft <= slo.ttft and (tpot(call) or 0.0) <= slo.tpot for call in run.calls
+    )
+
+
+def _cell(runs: Sequence[Run], slo: Slo, live: bool) -> Cell:
+    done = [run for run in runs if complete(run)]
+    calls = [call for run in done for call in run.calls]
+    times: dict[str, list[float]] = defaultdict(list)
+    for run in done:
+        times[run.trajectory].append(run.seconds)
+    seconds, decode = sum(run.seconds for run in done), sum(call.decode_seconds for call in calls)
+    output = sum(call.output_tokens for call in calls)
+    wall = _wall(runs)
+    slow, fast = _reported(calls, "slow_steps"), _reported(calls, "fast_steps")
+    steps = (slow or 0) + (fast or 0)
+    cached = [call.cached_tokens for call in calls if call.cached_tokens is not None]
+    return Cell(
+        mode=runs[0].mode,
+        load=runs[0].load,
+        runs=len(runs),
+        failed=len(runs) - len(done),
+        time=describe([run.seconds for run in done]),
+        time_interval=mean_interval(times),
+        tool=describe([_tool(run) for run in done]),
+        ttft=describe([call.ttft for call in calls if call.ttft is not None]),
+        itl=describe(list(chain.from_iterable(call.itl for call in calls))),
+        tpot=describe([value for value in map(tpot, calls) if value is not None]),
+        parts=_parts(done) if done else None,
+        decode_share=decode / seconds if seconds else None,
+        calls=len(calls),
+        prompt_tokens=sum(call.prompt_tokens for call in calls),
+        output_tokens=output,
+        cached_tokens=sum(cached) if cached else None,
+        inherited_tokens=_reported(calls, "inherited_tokens"),
+        slow_step_ratio=(slow or 0) / steps if steps else None,
+        wall=wall,
+        output_tokens_per_second=output / wall if wall else None,
+        requests_per_second=len(calls) / wall if wall else None,
+        goodput=60 * sum(keeps(run, slo) for run in runs) / wall if wall else None,
+        success=proportion([complete(run) and bool(run.success) for run in runs]) if live else None,
+    )
+
+
+def _wall(runs: Sequence[Run]) -> float:
+    """Seconds from the first start to the last end; every repeat has a clock of its own."""
+    spans: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        spans[run.repeat].append(run)
+    return sum(max(run.end for run in span) - min(run.start for run in span) for span in spans.values())
+
+
+def _tool(run: Run) -> float:
+    return sum(call.delay for call in run.calls)
+
+
+def _parts(runs: Sequence[Run]) -> Parts:
+    first = sum(call.ttft or 0.0 for run in runs for call in run.calls)
+    decode = sum(call.decode_seconds for run in runs for call in run.calls)
+    rest = max(0.0, sum(run.seconds for run in runs) - first - decode)
+    n = len(runs)
+    return Parts(first_token=first / n, decode=decode / n, other=rest / n, tool=sum(map(_tool, runs)) / n)
+
+
+def _reported(calls: Sequence[Call], field: str) -> int | None:
+    """Sum of a number of the server's SFI report; None if no call has it."""
+    values = [call.sfi[field] for call in calls if call.sfi and call.sfi.get(field) is not None]
+    return sum(values) if values else None
+
+
+def _failure(run: Run) -> Failure:
+    call = next((call for call in run.calls if call.error is not None), None)
+    error = run.error or (call.error if call else None) or "no call was made"
+    where: dict[str, Any] = run.model_dump(include={"mode", "load", "repeat", "trajectory"})
+    return Failure(**where, turn=call.turn if call else None, error=error)
