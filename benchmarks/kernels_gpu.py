@@ -143,6 +143,19 @@ class Bench:
         return float((self.out[row].view(KV, -1, DIM).double() - exact).norm() / exact.norm())
 
 
+def gather(bench: Bench, tokens: int):
+    """What random reads of one KV head's key or value cost at least: a copy of as many, by PyTorch's index_select."""
+    index = torch.randint(bench.keys.shape[1] * KV, (tokens * KV,), device="cuda")
+    out = torch.empty(tokens * KV, DIM, dtype=torch.bfloat16, device="cuda")
+
+    def run():
+        for layer in range(LAYERS):
+            for pool in (bench.keys, bench.values):
+                torch.index_select(pool[layer % 2].view(-1, DIM), 0, index, out=out)
+
+    return run
+
+
 def flashinfer_sparse(bench: Bench, table: RowTable) -> float:
     """The same fast rows through FlashInfer's per-KV-head paged view, one plan for all layers: packed indices given."""
     import flashinfer
@@ -216,6 +229,7 @@ def main(
         fast = bench.table(0, batch)
         sparse = (4 + budget + context - options.recent_start(context)) * batch * token
         add("fast", bench, graph_time(lambda b=bench, t=fast: b.attend(t, False)), sparse, bench.error(fast, 0))
+        add("gather of the same keys and values", bench, graph_time(gather(bench, sparse // token)), 2 * sparse)
         add("fast, FlashInfer per head", bench, flashinfer_sparse(bench, fast), sparse)
         dense = bench.table(0, 0)
         full = context * batch * token

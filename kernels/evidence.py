@@ -69,7 +69,8 @@ def _prompt_logits(
     return tl.where(there[None, :], tl.dot(q, tl.trans(k)) * scale_log2, EMPTY)
 
 
-@triton.jit
+# One version of the prompt kernels for all lengths: any other would be compiled in the middle of somebody's request.
+@triton.jit(do_not_specialize=["candidates", "size", "stride_slots"])
 def _prompt_lse(
     q_ptr, k_ptr, slots, parts, scale_log2, candidates, size, stride_slots,
     KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
@@ -91,7 +92,7 @@ def _prompt_lse(
     tl.store(parts + (split * KV + head) * M + m_ids, (best + tl.log2(total)) * LN2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["candidates", "stride_slots", "stride_evidence"])
 def _prompt_scores(
     q_ptr, k_ptr, slots, lse, evidence, scale_log2, alpha, candidates, stride_slots, stride_evidence,
     KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,

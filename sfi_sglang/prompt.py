@@ -8,6 +8,7 @@ from torch import Tensor
 from sfi_sglang import carry, selector
 from sfi_sglang import torch_executor as attention
 from sfi_sglang.kernels.evidence import prompt_evidence
+from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.options import PROMPT_QUERIES
 from sfi_sglang.plan import Step
 from sfi_sglang.row_table import RowTable
@@ -34,6 +35,14 @@ class PromptObserver:
         self.backend, shape = backend, backend.shape
         self.table = RowTable(shape.requests, shape.evidence_tokens, backend.memory.scores.device)
         self.prompts: list[Prompt] = []
+
+    def compile(self) -> None:
+        """Build the kernels at the server's start, not in its first request."""
+        shape, keys = self.backend.shape, self.backend.pool.get_key_buffer(0)
+        rows = PROMPT_QUERIES * shape.heads // shape.kv_heads
+        slots = torch.full((shape.kv_heads, TILE), -1, dtype=torch.int32, device=keys.device)
+        scores = self.backend.memory.scores[0, 0, :, :TILE]
+        prompt_evidence(keys.new_zeros(shape.kv_heads, rows, shape.dim), keys, slots, 1.0, False, scores)
 
     def observe(self, q: Tensor, layer, forward_batch) -> None:
         """After layer `layer` of a prefill pass; q [tokens, heads * D]."""

@@ -62,6 +62,7 @@ class SFITritonBackend(AttentionBackend):
         self.variant = DENSE
         self.rows: list[Row] = []
         self.prompts = PromptObserver(self)
+        self.prompts.compile()
         planner.evidence_tokens = self.shape.evidence_tokens
         _current[:] = [self]
 

@@ -18,12 +18,9 @@ from sfi_sglang.trajectory.experiment import Cell, Experiment, Work
 from sfi_sglang.trajectory.filler import corpus
 from sfi_sglang.trajectory.formats import Format, load, save
 from sfi_sglang.trajectory.generate import generate
-from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.presets import PRESETS, preset
 from sfi_sglang.trajectory.records import Header, Mode, Writer, read
 from sfi_sglang.trajectory.replay import Replay
-from sfi_sglang.trajectory.report import write_report
-from sfi_sglang.trajectory.summary import Slo, summarise
 from sfi_sglang.trajectory.workload import Workload
 from sfi_sglang.trajectory.works import Live, Recorded
 
@@ -54,6 +51,7 @@ Cache = Annotated[
 ]
 Arrivals = Annotated[Literal["closed", "poisson", "trace"], typer.Option(help="when trajectories begin")]
 Out = Annotated[Path | None, typer.Option(help="result file; an unfinished one is gone on with")]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="write the report beside the result file")]
 Model = Annotated[str | None, typer.Option(help="model name on the server; none: its first")]
 SloTtft = Annotated[float, typer.Option(help="SLO: seconds to the first token of every call")]
 SloTpot = Annotated[float, typer.Option(help="SLO: seconds per later token of every call")]
@@ -90,6 +88,7 @@ def run(
     model: Model = None,
     seed: int = 0,
     out: Out = None,
+    reported: Report = True,
 ) -> None:
     """Fixed history: replay a workload, the replies forced to the recorded lengths; then write the report."""
     with connected(server, launch, context.args, model) as endpoint:
@@ -105,7 +104,10 @@ def run(
             repeats=repeats, settings={**identity, "workload": made.about, "modes": modes},
         )  # fmt: skip
         calls = sum(len(trajectory.turns) for trajectory in made.trajectories)
-        execute(endpoint, header, works, modes, calls, seed, out or RUNS / f"{made.name}.jsonl")
+        path = out or RUNS / f"{made.name}.jsonl"
+        execute(endpoint, header, works, modes, calls, seed, path)
+        if reported:
+            report(path)
 
 
 @app.command(context_settings=PASS_ON)
@@ -125,6 +127,7 @@ def live(
     planned: Annotated[bool, typer.Option(help="tell the model which tool to call, for very small models")] = True,
     model: Model = None,
     out: Out = None,
+    reported: Report = True,
 ) -> None:
     """Live: agent programs whose answers are checked; replies are fed back. Then write the report."""
     with connected(server, launch, context.args, model) as endpoint:
@@ -143,6 +146,8 @@ def live(
             repeats=repeats, settings={**identity, "modes": modes},
         )  # fmt: skip
         execute(endpoint, header, works, modes, len(works), 0, path)
+        if reported:
+            report(path)
 
 
 @app.command()
@@ -154,6 +159,10 @@ def report(
     slo_tpot: SloTpot = 0.05,
 ) -> None:
     """Write summary.json, report.md and index.html, a page that needs nothing else."""
+    from sfi_sglang.trajectory.headline import headline
+    from sfi_sglang.trajectory.report import write_report
+    from sfi_sglang.trajectory.summary import Slo, summarise
+
     results, baseline = read(file), read(other) if other else None
     slo = Slo(ttft=slo_ttft, tpot=slo_tpot)
     paths = write_report(results, out or file.with_suffix(""), baseline, slo)
@@ -228,7 +237,7 @@ def connected(server: str | None, launch: str | None, flags: Sequence[str], mode
 def execute(
     endpoint: Endpoint, header: Header, works: Sequence[Work], modes: str, calls: int, seed: int, path: Path
 ) -> None:
-    """Run all cells with a progress bar over calls, and write the report beside the result file."""
+    """Run all cells with a progress bar over calls."""
     from sfi_sglang.evals.report import provenance
 
     chosen: list[Mode] = known("--modes", modes, ("dense", "sfi"))
@@ -248,7 +257,6 @@ def execute(
                 bars.update(bar, description=f"{cell.mode}, load {cell.load:g}, repeat {cell.repeat + 1}")
 
         Experiment(endpoint, header, works, chosen, seed, note).run(writer)
-    report(path)
 
 
 def make_workload(name: str, count: Count | None, changes: dict[str, Any], limit: int | None) -> Workload:

@@ -1,6 +1,8 @@
 """What a run leaves behind: a header line, then one JSON line a trajectory. A run of the same header resumes it."""
 
+import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +54,7 @@ class Call(Record):
 
 
 class Run(Record):
-    """One trajectory in one cell: a mode, a load, a repeat. Its time is end - start less the tool time.
+    """One trajectory in one cell: a mode, a load, a repeat.
 
     load: clients in a closed loop, or trajectories per second if arrivals is `poisson`.
     success: whether the agent's answer was right (live), None in fixed history.
@@ -70,8 +72,23 @@ class Run(Record):
     error: str | None = None
 
     @property
+    def tool_seconds(self) -> float:
+        """Time in which tools worked and no call was under way: calls of parallel branches overlap."""
+        calls = [(call.start, call.end) for call in self.calls]
+        return covered([*calls, *((call.start - call.delay, call.start) for call in self.calls)]) - covered(calls)
+
+    @property
     def seconds(self) -> float:
-        return self.end - self.start - sum(call.delay for call in self.calls)
+        return self.end - self.start - self.tool_seconds
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 class Header(Record):

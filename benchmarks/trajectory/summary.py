@@ -10,7 +10,7 @@ from pydantic import Field
 from .compare import Comparison, compare
 from .contexts import ContextBin, contexts, tpot
 from .pairing import Pairing, complete, pairing
-from .records import Call, Header, Mode, Record, Results, Run
+from .records import Call, Header, Mode, Record, Results, Run, covered
 from .stats import Distribution, Interval, Proportion, describe, mean_interval, proportion
 
 
@@ -137,7 +137,7 @@ def _cell(runs: Sequence[Run], slo: Slo, live: bool) -> Cell:
     times: dict[str, list[float]] = defaultdict(list)
     for run in done:
         times[run.trajectory].append(run.seconds)
-    seconds, decode = sum(run.seconds for run in done), sum(call.decode_seconds for call in calls)
+    parts = _parts(done) if done else None
     output = sum(call.output_tokens for call in calls)
     wall = _wall(runs)
     slow, fast = _reported(calls, "slow_steps"), _reported(calls, "fast_steps")
@@ -150,12 +150,12 @@ def _cell(runs: Sequence[Run], slo: Slo, live: bool) -> Cell:
         failed=len(runs) - len(done),
         time=describe([run.seconds for run in done]),
         time_interval=mean_interval(times),
-        tool=describe([_tool(run) for run in done]),
+        tool=describe([run.tool_seconds for run in done]),
         ttft=describe([call.ttft for call in calls if call.ttft is not None]),
         itl=describe(list(chain.from_iterable(call.itl for call in calls))),
         tpot=describe([value for value in map(tpot, calls) if value is not None]),
-        parts=_parts(done) if done else None,
-        decode_share=decode / seconds if seconds else None,
+        parts=parts,
+        decode_share=parts.decode / (parts.first_token + parts.decode + parts.other) if parts else None,
         calls=len(calls),
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         output_tokens=output,
@@ -178,16 +178,19 @@ def _wall(runs: Sequence[Run]) -> float:
     return sum(max(run.end for run in span) - min(run.start for run in span) for span in spans.values())
 
 
-def _tool(run: Run) -> float:
-    return sum(call.delay for call in run.calls)
-
-
 def _parts(runs: Sequence[Run]) -> Parts:
-    first = sum(call.ttft or 0.0 for run in runs for call in run.calls)
-    decode = sum(call.decode_seconds for run in runs for call in run.calls)
-    rest = max(0.0, sum(run.seconds for run in runs) - first - decode)
-    n = len(runs)
-    return Parts(first_token=first / n, decode=decode / n, other=rest / n, tool=sum(map(_tool, runs)) / n)
+    """Of the wall time: what parallel branches do at once counts once, decoding before waiting."""
+    decode = first = 0.0
+    for run in runs:
+        decoding = [
+            (call.start + call.arrivals[0], call.start + call.arrivals[-1]) for call in run.calls if call.arrivals
+        ]  # fmt: skip
+        waiting = [(call.start, call.start + (call.ttft or 0.0)) for call in run.calls]
+        decode += covered(decoding)
+        first += covered([*waiting, *decoding]) - covered(decoding)
+    n, tool = len(runs), sum(run.tool_seconds for run in runs)
+    rest = sum(run.seconds for run in runs) - first - decode
+    return Parts(first_token=first / n, decode=decode / n, other=max(0.0, rest) / n, tool=tool / n)
 
 
 def _reported(calls: Sequence[Call], field: str) -> int | None:

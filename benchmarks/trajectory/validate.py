@@ -26,7 +26,11 @@ OUTPUT_TOKENS = 96
 TOLERANCE = 0.03
 METRICS = ("ttft_ms", "itl_ms", "e2e_ms")
 COUNTERS = {"prompt_tokens": "sglang:prompt_tokens_total", "output_tokens": "sglang:generation_tokens_total"}
-HISTOGRAMS = {"ttft_ms": "sglang:time_to_first_token_seconds", "e2e_ms": "sglang:e2e_request_latency_seconds"}
+HISTOGRAMS = {
+    "ttft_ms": "sglang:time_to_first_token_seconds",
+    "itl_ms": "sglang:inter_token_latency_seconds",
+    "e2e_ms": "sglang:e2e_request_latency_seconds",
+}
 
 Figures = dict[str, float]
 
@@ -38,8 +42,7 @@ def compare_clients(endpoint: Endpoint, count: Count, calls: int, repeats: int) 
     Raises:
         RuntimeError: SGLang's benchmark failed; the message is its output's tail. A request of ours failed.
     """
-    shape = preset("smoke", trajectories=calls, turns=1, output_tokens=OUTPUT_TOKENS, output_spread=0.0)
-    workload = _forced(generate(shape, count))
+    workload = single_calls(calls, count)
     ours: list[Figures] = []
     theirs: list[Figures] = []
     server: list[Figures] = []
@@ -51,10 +54,10 @@ def compare_clients(endpoint: Endpoint, count: Count, calls: int, repeats: int) 
                 endpoint.flush_cache()
                 if client == "ours":
                     before = endpoint.counters()
-                    ours.append(_ours(endpoint, workload))
-                    server.append(_server(before, endpoint, calls))
+                    ours.append(replay_all(endpoint, workload))
+                    server.append(gained(before, endpoint, calls))
                 else:
-                    theirs.append(_sglang(endpoint, trace, calls, Path(folder) / f"{repeat}.jsonl"))
+                    theirs.append(sglang_benchmark(endpoint, trace, calls, Path(folder) / f"{repeat}.jsonl"))
     result = {"calls": calls, "repeats": repeats, "output_tokens_a_call": OUTPUT_TOKENS}
     columns = {"ours": ours, "sglang.benchmark.serving": theirs, "server": server}
     return result | {
@@ -62,24 +65,21 @@ def compare_clients(endpoint: Endpoint, count: Count, calls: int, repeats: int) 
     }  # fmt: skip
 
 
-def _forced(workload: Workload) -> Workload:
-    """The same length for every reply: SGLang's benchmark has one."""
-    return workload.model_copy(
-        update={
-            "trajectories": tuple(
-                trajectory.model_copy(
-                    update={
-                        "turns": (trajectory.turns[0].model_copy(update={"output_tokens": OUTPUT_TOKENS}),),
-                        "tools": (),
-                    }
-                )
-                for trajectory in workload.trajectories
-            )
-        }
-    )
+def single_calls(calls: int, count: Count) -> Workload:
+    """Trajectories of one call, the same length for every reply: SGLang's benchmark has one length."""
+    made = generate(preset("smoke", trajectories=calls, turns=1), count)
+    trajectories = []
+    for trajectory in made.trajectories:
+        turn = trajectory.turns[0].model_copy(update={"output_tokens": OUTPUT_TOKENS})
+        trajectories.append(trajectory.model_copy(update={"turns": (turn,), "tools": ()}))
+    return made.model_copy(update={"trajectories": tuple(trajectories)})
 
 
-def _ours(endpoint: Endpoint, workload: Workload) -> Figures:
+def replay_all(endpoint: Endpoint, workload: Workload) -> Figures:
+    """
+    Raises:
+        RuntimeError: a request failed.
+    """
     replay = Replay(make_client(endpoint.url, retries=0), endpoint.model)
     began = time.perf_counter()
     calls = [call for each in workload.trajectories for call in replay.run(each, lambda: time.perf_counter() - began)]
@@ -94,7 +94,12 @@ def _ours(endpoint: Endpoint, workload: Workload) -> Figures:
     }
 
 
-def _sglang(endpoint: Endpoint, trace: Path, calls: int, out: Path) -> Figures:
+def sglang_benchmark(endpoint: Endpoint, trace: Path, calls: int, out: Path) -> Figures:
+    """It counts no prompt tokens in this mode (0.5.23).
+
+    Raises:
+        RuntimeError: it failed; the message is its output's tail.
+    """
     folder = requests.get(f"{endpoint.url}/get_model_info", timeout=30).json()["model_path"]
     command = [
         sys.executable, "-m", "sglang.benchmark.serving", "--backend", "sglang-oai-chat", "--base-url", endpoint.url,
@@ -110,13 +115,16 @@ def _sglang(endpoint: Endpoint, trace: Path, calls: int, out: Path) -> Figures:
         "ttft_ms": found["mean_ttft_ms"],
         "itl_ms": found["mean_itl_ms"],
         "e2e_ms": found["mean_e2e_latency_ms"],
-        "prompt_tokens": found["total_input_tokens"],
         "output_tokens": found["total_output_tokens"],
     }
 
 
-def _server(before: Figures, endpoint: Endpoint, calls: int) -> Figures:
-    """What the counters gained once the last request is in them."""
+def gained(before: Figures, endpoint: Endpoint, calls: int) -> Figures:
+    """What the server's counters gained since `before`, once the last of `calls` requests is in them.
+
+    Raises:
+        RuntimeError: the server has no counters.
+    """
     counted = f"{HISTOGRAMS['e2e_ms']}_count"
     for _ in range(50):
         after = endpoint.counters()
@@ -125,9 +133,9 @@ def _server(before: Figures, endpoint: Endpoint, calls: int) -> Figures:
         if after.get(counted, 0) - before.get(counted, 0) >= calls:
             break
         time.sleep(0.1)
-    gained = {name: after[name] - before.get(name, 0.0) for name in after}
-    tokens = {key: gained[name] for key, name in COUNTERS.items()}
-    return tokens | {key: gained[f"{name}_sum"] / gained[f"{name}_count"] * 1e3 for key, name in HISTOGRAMS.items()}
+    more = {name: after[name] - before.get(name, 0.0) for name in after}
+    tokens = {key: more[name] for key, name in COUNTERS.items()}
+    return tokens | {key: more[f"{name}_sum"] / more[f"{name}_count"] * 1e3 for key, name in HISTOGRAMS.items()}
 
 
 def show(result: dict[str, Any], console: Console) -> None:
