@@ -1,29 +1,31 @@
-"""The agent loop: one forced tool call a turn, its result fed back, until the `answer` tool or the step limit."""
+"""The agent loop: one forced tool call a turn, its result fed back, until the final tool or the step limit."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import openai
 
-from sfi_sglang.agents.tools import Tool, ToolError
+from sfi_sglang.agents.chat import BrokenStream, Message, Reply, chat
+from sfi_sglang.agents.tools import ANSWER, Tool, ToolError
+from sfi_sglang.trajectory.records import Call
 
-FINAL = "answer"
-MAX_TOKENS = 128
+MAX_TOKENS = 192
 TIMEOUT, RETRIES = 300.0, 2
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"  # some servers' grammars admit prose around: stop at the end mark
 NO_CALL = "Error: this was no complete tool call."
+REPEATS = 3  # of one call: greedy decoding does not leave such a circle
 NUDGE = "You made this same call before. Make a different one."
 
-Message = dict[str, Any]
 
-
-def make_client(url: str) -> openai.OpenAI:
-    """A client of a local server; a request may take TIMEOUT seconds and is tried RETRIES times more."""
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=TIMEOUT, max_retries=RETRIES)
+def make_client(url: str, timeout: float = TIMEOUT, retries: int = RETRIES) -> openai.OpenAI:
+    """A client of the server at `url`. timeout: seconds without a byte. retries: of a request that got no answer, a
+    timeout or a status of 408, 409, 429 or 5xx."""
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=timeout, max_retries=retries)
 
 
 @dataclass(frozen=True)
@@ -36,139 +38,163 @@ class Step:
 
 @dataclass
 class Turn:
-    """One request: its call (tool None: the model made none), its cost in seconds and tokens, the server's SFI report.
-    `decode_seconds` is the time after the first token."""
+    """One request: the tools it offered, its call (tool None: the model made none) and its cost. failed: no call, or
+    one that its tool refused."""
 
+    offered: list[str]
     tool: str | None
     arguments: str
     failed: bool
-    seconds: float
-    decode_seconds: float
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    sfi: dict[str, Any] | None
+    call: Call
 
 
 @dataclass
 class AgentResult:
+    """finish_reason: `step_limit` also after a circle of the same call. error: what ended the run. turns: in the order
+    of their starts, those of parallel branches too."""
+
     answer: str | None = None
     finish_reason: Literal["answered", "step_limit", "error"] = "step_limit"
     error: str | None = None
     turns: list[Turn] = field(default_factory=list)
 
     @property
-    def steps(self) -> int:
-        return len(self.turns)
+    def calls(self) -> list[Call]:
+        return [turn.call for turn in self.turns]
 
     @property
     def seconds(self) -> float:
-        return sum(turn.seconds for turn in self.turns)
+        """From the beginning to the last reply, tools included."""
+        return max((call.end for call in self.calls), default=0.0)
 
 
-def run_agent(
-    client: openai.OpenAI,
-    model: str,
-    task: str,
-    tools: Sequence[Tool],
-    *,
-    plan: Sequence[Step] = (),
-    sfi: dict[str, Any] | None = None,
-    max_steps: int = 8,
-    transcript: Path | None = None,
-) -> AgentResult:
-    """Work on `task`; `transcript` keeps the messages and the result as JSON. API and tool errors are in the result.
+@dataclass
+class Session:
+    """A conversation in which the model calls one tool a turn. began: time.perf_counter() at the run's beginning, from
+    which calls count. branches: sessions that went on from a copy of these messages."""
 
-    plan: the first steps, for models too small to choose. A failed step is tried again; after the plan, or
-    without one, the model may call any tool.
-    """
-    by_name = {tool.name: tool for tool in tools}
-    messages: list[Message] = [{"role": "system", "content": describe(tools)}, {"role": "user", "content": task}]
-    result = AgentResult()
-    remaining = list(plan)
-    seen: set[tuple[str, str]] = set()
-    try:
-        while result.finish_reason != "answered" and result.steps < max_steps:
-            offered = [by_name[remaining[0].tool]] if remaining else tools
+    client: openai.OpenAI
+    model: str
+    tools: Sequence[Tool]
+    messages: list[Message]
+    sfi: bool | dict[str, Any] | None = None
+    began: float = field(default_factory=time.perf_counter)
+    turns: list[Turn] = field(default_factory=list)
+    branches: list["Session"] = field(default_factory=list)
+
+    def fork(self, tools: Sequence[Tool], text: str) -> "Session":
+        """A branch: the messages so far, then `text` of the user."""
+        messages = [*self.messages, {"role": "user", "content": text}]
+        branch = Session(self.client, self.model, tools, messages, self.sfi, self.began)
+        self.branches.append(branch)
+        return branch
+
+    def say(self, text: str) -> None:
+        self.messages.append({"role": "user", "content": text})
+
+    def work(self, plan: Sequence[Step], max_steps: int, final: str = ANSWER.name) -> str | None:
+        """Let the model call tools until `final` succeeds: its output. None: the steps were used up, or REPEATS
+        calls in a row were the same.
+
+        plan: the first steps, for models too small to choose. A failed step is tried again; after the plan, or
+        without one, the model may call any tool.
+
+        Raises:
+            openai.OpenAIError: no answer, or a refused request, after the retries.
+        """
+        by_name = {tool.name: tool for tool in self.tools}
+        remaining = list(plan)
+        made: list[tuple[str, str]] = []
+        delay = 0.0
+        for _ in range(max_steps):
+            offered = [by_name[remaining[0].tool]] if remaining else self.tools
             if remaining:
-                step = remaining[0]
-                messages.append({"role": "user", "content": f"Now call {step.tool}. {step.instruction}"})
-            turn, reply = ask(client, model, messages, offered, sfi)
-            result.turns.append(turn)
-            messages.append(reply)
+                self.say(f"Now call {remaining[0].tool}. {remaining[0].instruction}")
+            turn, reply = self._ask(offered, delay)
+            self.messages.append(reply)
             if turn.tool is None:
-                messages.append({"role": "user", "content": NO_CALL})
+                self.say(NO_CALL)
+                delay = 0.0
                 continue
+            began = time.perf_counter()
             output = execute(by_name, turn)
+            delay = time.perf_counter() - began
             call = (turn.tool, turn.arguments)
-            content = f"{NUDGE}\n{output}" if call in seen else output
-            seen.add(call)
-            messages.append({"role": "tool", "tool_call_id": reply["tool_calls"][0]["id"], "content": content})
+            content = f"{NUDGE}\n{output}" if call in made else output
+            made.append(call)
+            self.messages.append({"role": "tool", "tool_call_id": reply["tool_calls"][0]["id"], "content": content})
             if not turn.failed:
                 remaining = remaining[1:]
-                if turn.tool == FINAL:
-                    result.answer, result.finish_reason = output, "answered"
-    except openai.OpenAIError as error:
-        result.finish_reason, result.error = "error", f"{type(error).__name__}: {error}"
-    if transcript:
-        transcript.parent.mkdir(parents=True, exist_ok=True)
-        record = {"model": model, "sfi": sfi, "messages": messages, **asdict(result)}
-        transcript.write_text(json.dumps(record, indent=1))
-    return result
+                if turn.tool == final:
+                    return output
+            if made[-REPEATS:] == [call] * REPEATS:
+                break
+        return None
+
+    def _ask(self, tools: Sequence[Tool], delay: float) -> tuple[Turn, Message]:
+        """One request for one call of one of `tools`. The client retries what had no answer; a broken stream we do."""
+        for attempt in range(RETRIES + 1):
+            start = time.perf_counter() - self.began
+            cost = Call(turn=0, start=start, end=start, delay=delay)  # numbered when the run has ended
+            turn = Turn([tool.name for tool in tools], None, "", True, cost)
+            self.turns.append(turn)
+            try:
+                reply = chat(
+                    self.client,
+                    model=self.model,
+                    messages=self.messages,
+                    tools=[tool.definition() for tool in tools],
+                    tool_choice="required",
+                    parallel_tool_calls=False,
+                    temperature=0,
+                    max_tokens=MAX_TOKENS,
+                    stop=CALL_END,
+                    extra_body={} if self.sfi is None else {"sfi": self.sfi},
+                )
+            except openai.OpenAIError as error:
+                cost.end = time.perf_counter() - self.began
+                cost.error = f"{type(error).__name__}: {error}"
+                if not isinstance(error, BrokenStream) or attempt == RETRIES:
+                    raise
+                delay = 0.0
+                continue
+            return turn, self._note(turn, reply)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _note(self, turn: Turn, reply: Reply) -> Message:
+        """Fill in the turn; the message for the history."""
+        call = turn.call
+        call.start = reply.began - self.began
+        call.end = call.start + reply.ended
+        call.arrivals, call.sfi = reply.arrivals, reply.sfi
+        call.prompt_tokens, call.output_tokens = reply.prompt_tokens, reply.completion_tokens
+        call.cached_tokens = reply.cached_tokens
+        made = reply.message.get("tool_calls", [])[:1]
+        if not made or not whole(made[0]["function"]["arguments"]):
+            content = reply.message["content"] or "".join(as_text(**call["function"]) for call in made)
+            return {"role": "assistant", "content": content}
+        turn.tool, turn.arguments, turn.failed = made[0]["function"]["name"], made[0]["function"]["arguments"], False
+        return {"role": "assistant", "content": as_text(turn.tool, turn.arguments), "tool_calls": made}
 
 
-def describe(tools: Sequence[Tool]) -> str:
+def whole(arguments: str) -> bool:
+    """Whether they are a JSON object: MAX_TOKENS may have cut them, and templates load the history's arguments."""
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+def describe(about: str, tools: Sequence[Tool]) -> str:
     """The system prompt. It names the tools itself: small models' chat templates drop the request's `tools`."""
     lines = [f"- {tool.name}({', '.join(tool.schema()['properties'])}): {tool.description}" for tool in tools]
-    task = "You answer questions about Python source files. Each turn you call one of these tools:"
+    task = f"{about} Each turn you call one of these tools:"
     return "\n".join([task, *lines, f"Write {CALL_START}, the call as JSON, {CALL_END} and nothing else."])
 
 
 def as_text(name: str, arguments: str) -> str:
     """A call as the model writes it, for templates that drop `tool_calls`."""
     return f'{CALL_START}\n{{"name": "{name}", "arguments": {arguments}}}\n{CALL_END}'
-
-
-def ask(
-    client: openai.OpenAI, model: str, messages: list[Message], tools: Sequence[Tool], sfi: dict[str, Any] | None
-) -> tuple[Turn, Message]:
-    """One request for one call of one of `tools`: its record, and the assistant's message for the history.
-
-    Raises:
-        openai.OpenAIError: no answer, or a refused request.
-    """
-    began = time.perf_counter()
-    response = client.chat.completions.create(  # type: ignore[call-overload]
-        model=model,
-        messages=messages,
-        tools=[tool.definition() for tool in tools],
-        tool_choice="required",
-        parallel_tool_calls=False,
-        temperature=0,
-        max_tokens=MAX_TOKENS,
-        stop=CALL_END,
-        extra_body={"sfi": sfi, "return_meta_info": True, "no_stop_trim": True},
-    )
-    seconds = time.perf_counter() - began
-    message, meta = response.choices[0].message, response.choices[0].model_extra["meta_info"]
-    call = message.tool_calls[0] if message.tool_calls else None
-    turn = Turn(
-        tool=call.function.name if call else None,
-        arguments=call.function.arguments if call else "",
-        failed=call is None,
-        seconds=seconds,
-        decode_seconds=meta["e2e_latency"] - meta["first_token_latency"],
-        prompt_tokens=meta["prompt_tokens"],
-        completion_tokens=meta["completion_tokens"],
-        cached_tokens=meta["cached_tokens"],
-        sfi=meta.get("sfi"),
-    )
-    if call is None:
-        return turn, {"role": "assistant", "content": message.content or ""}
-    function = {"name": call.function.name, "arguments": call.function.arguments}
-    called = {"id": call.id, "type": "function", "function": function}
-    text = as_text(call.function.name, call.function.arguments)
-    return turn, {"role": "assistant", "content": text, "tool_calls": [called]}
 
 
 def execute(tools: dict[str, Tool], turn: Turn) -> str:

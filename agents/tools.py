@@ -1,20 +1,13 @@
-"""Tools over a tree of Python sources. A tool is a pydantic model of its arguments and a function of it."""
+"""What a tool is: a pydantic model of its arguments and a function of it. And the tools that every program has."""
 
 import ast
 import operator
-import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "encodings"}
-MAX_HITS, CONTEXT = 6, 4
-MAX_LINES, MAX_COLUMNS = 100, 120
 MAX_DIGITS, MAX_EXPONENT = 50, 64
 
 
@@ -24,24 +17,6 @@ class ToolError(Exception):
 
 class Arguments(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class Search(Arguments):
-    pattern: str = Field(min_length=2, max_length=60, description="exact text to find, e.g. def name")
-
-
-class ReadLines(Arguments):
-    path: str = Field(min_length=1, max_length=80, description="file, as in the search results")
-    start: int = Field(ge=1, le=99999, description="first line number")
-    end: int = Field(ge=1, le=99999, description="last line number")
-
-
-class Calculate(Arguments):
-    expression: str = Field(min_length=1, max_length=60, description="arithmetic, e.g. 12 * (3 + 4)")
-
-
-class Answer(Arguments):
-    text: str = Field(min_length=2, max_length=240, description="the answer in one or two sentences")
 
 
 @dataclass(frozen=True)
@@ -77,61 +52,12 @@ class Tool:
         return {"type": "function", "function": function}
 
 
-class Tree:
-    """Python sources under `root`, addressed by relative path; nothing outside is read."""
+class Calculate(Arguments):
+    expression: str = Field(min_length=1, max_length=60, description="arithmetic, e.g. 12 * (3 + 4)")
 
-    def __init__(self, root: Path = STANDARD_LIBRARY) -> None:
-        self.root = root.resolve()
 
-    @cached_property
-    def paths(self) -> list[str]:
-        """Relative paths, those near the root first."""
-        found = (path.relative_to(self.root) for path in self.root.rglob("*.py"))
-        kept = (path for path in found if SKIPPED.isdisjoint(path.parts))
-        inside = (path for path in kept if (self.root / path).resolve().is_relative_to(self.root))
-        return [path.as_posix() for path in sorted(inside, key=lambda path: (len(path.parts), path))]
-
-    def lines(self, path: str) -> list[str]:
-        """All lines of a file.
-
-        Raises:
-            ToolError: no such file, or it is outside of the root.
-        """
-        try:
-            file = (self.root / path).resolve()
-            if not file.is_relative_to(self.root):
-                raise ToolError(f"{path}: outside of the document tree")
-            return file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except (OSError, ValueError):
-            raise ToolError(f"{path}: no such file") from None
-
-    def search(self, call: Search) -> str:
-        """Up to MAX_HITS places with CONTEXT lines after each."""
-        hits: list[str] = []
-        for path, number, lines in self._hits(call.pattern):
-            if len(hits) == MAX_HITS:
-                hits.append("(more hits were left out)")
-                break
-            shown = lines[number - 1 : number + CONTEXT]
-            hits.append("\n".join(f"{path}:{number + i}: {line[:MAX_COLUMNS]}" for i, line in enumerate(shown)))
-        if not hits:
-            raise ToolError(f"no line contains {call.pattern!r}")
-        return "\n--\n".join(hits)
-
-    def _hits(self, pattern: str) -> Iterator[tuple[str, int, list[str]]]:
-        for path in self.paths:
-            lines = self.lines(path)
-            yield from ((path, i, lines) for i, line in enumerate(lines, 1) if pattern in line)
-
-    def read_lines(self, call: ReadLines) -> str:
-        """Lines start to end, both included, at most MAX_LINES of them."""
-        lines = self.lines(call.path)
-        if call.end < call.start:
-            raise ToolError(f"end ({call.end}) is before start ({call.start})")
-        if call.start > len(lines):
-            raise ToolError(f"{call.path} has only {len(lines)} lines")
-        shown = lines[call.start - 1 : min(call.end, call.start + MAX_LINES - 1)]
-        return "\n".join(f"{i}: {line[:MAX_COLUMNS]}" for i, line in enumerate(shown, call.start))
+class Answer(Arguments):
+    text: str = Field(min_length=2, max_length=240, description="the answer in one or two sentences")
 
 
 OPERATORS: dict[type[ast.AST], Callable[..., int | float]] = {
@@ -170,11 +96,5 @@ def _power(base: int | float, exponent: int | float) -> int | float:
     return value
 
 
-def toolbox(tree: Tree) -> list[Tool]:
-    """The agent's tools; `answer` ends the run with its own text."""
-    return [
-        Tool("search", "find exact text in all files", Search, tree.search),
-        Tool("read_lines", f"read at most {MAX_LINES} lines of a file", ReadLines, tree.read_lines),
-        Tool("calculate", "compute an arithmetic expression", Calculate, calculate),
-        Tool("answer", "give the final answer", Answer, lambda call: call.text),
-    ]
+CALCULATE = Tool("calculate", "compute an arithmetic expression", Calculate, calculate)
+ANSWER = Tool("answer", "give the final answer", Answer, lambda call: call.text)

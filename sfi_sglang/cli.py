@@ -1,4 +1,4 @@
-"""The command line: `sfi-sglang serve | doctor | eval needle | demo`."""
+"""The command line: `sfi-sglang serve | doctor | stats | eval | agent | demo`."""
 
 import json
 import os
@@ -136,15 +136,49 @@ def carry(
 
 
 @app.command()
+def agent(
+    program: Annotated[str, typer.Argument(help="repo, repo-frontend, data, research or fork-join")],
+    server: Server = None,
+    sfi: Annotated[bool, typer.Option("--sfi/--dense", help="decode with SFI, or densely")] = True,
+    task: Annotated[str | None, typer.Option(help="name of one task; none: all of them")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+    planned: Annotated[bool, typer.Option("--planned/--unplanned", help="tell the model which tool to call")] = True,
+    max_steps: Annotated[int, typer.Option(min=1, help="of a run, and of each parallel branch")] = 12,
+) -> None:
+    """Run a tool-calling agent on tasks whose answers are checked. Exit code 1 if a run ended with an error."""
+    from sfi_sglang.agents.compare import run_tasks
+    from sfi_sglang.agents.programs import PROGRAMS
+
+    if program not in PROGRAMS:
+        raise typer.BadParameter(f"{program!r} is none of {', '.join(PROGRAMS)}", param_hint="program")
+    chosen = PROGRAMS[program]()
+    try:
+        tasks = [chosen.task(task)] if task else chosen.tasks
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--task") from None
+    modes = {"sfi": {"budget": budget}} if sfi else {"dense": None}
+    with connected(server) as url:
+        folder = RUNS / "agent"
+        rows = run_tasks(
+            url, chosen, tasks, modes, runs_dir=folder, console=console, planned=planned, max_steps=max_steps
+        )
+    console.print(f"transcripts in {folder / chosen.name}")
+    raise typer.Exit(int(any(row.result.error for row in rows)))
+
+
+@app.command()
 def demo(
     server: Server = None,
     budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
 ) -> None:
-    """A tool-calling agent over the OpenAI API, dense and with SFI, on questions whose answers are checked."""
-    from sfi_sglang.agents.demo import run_demo
+    """The agent `repo` on all of its tasks, dense and with SFI, from a cold cache each time."""
+    from sfi_sglang.agents.compare import run_tasks
+    from sfi_sglang.agents.repo import repo
 
+    modes = {"dense": None, "sfi": {"budget": budget}}
+    program = repo()
     with connected(server) as url:
-        run_demo(url, budget=budget, runs_dir=RUNS, console=console)
+        run_tasks(url, program, program.tasks, modes, runs_dir=RUNS / "agent", console=console)
 
 
 @contextmanager

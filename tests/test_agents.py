@@ -1,4 +1,4 @@
-"""The agent's tools alone, and its loop on the real server."""
+"""The agents' tools and tasks alone."""
 
 import ast
 import json
@@ -7,9 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfi_sglang.agents.loop import make_client, run_agent
-from sfi_sglang.agents.tasks import make_tasks
-from sfi_sglang.agents.tools import MAX_HITS, MAX_LINES, Calculate, ToolError, Tree, calculate, toolbox
+from sfi_sglang.agents import data as database_program
+from sfi_sglang.agents.corpus import MAX_HITS, MAX_LINES, MAX_NAMES, Tree
+from sfi_sglang.agents.data import MAX_ROWS, TABLES, Database, data
+from sfi_sglang.agents.forkjoin import fork_join
+from sfi_sglang.agents.program import Task
+from sfi_sglang.agents.repo import file_tools, repo
+from sfi_sglang.agents.research import MAX_NOTES, Fact, research
+from sfi_sglang.agents.tools import Calculate, ToolError, calculate
+
+PROGRAMS = [repo(), data(), research(), fork_join()]
+
+
+def caller(tools):
+    by_name = {tool.name: tool for tool in tools}
+    return lambda name, **arguments: by_name[name].run(json.dumps(arguments))
 
 
 @pytest.fixture
@@ -24,32 +36,41 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def run(tree):
-    tools = {tool.name: tool for tool in toolbox(tree)}
-    return lambda name, **arguments: tools[name].run(json.dumps(arguments))
+def files(tree):
+    return caller(file_tools(tree))
 
 
-def test_search_says_path_line_and_text(run):
-    assert run("search", pattern="def find_me").splitlines()[0] == "deep/b.py:1: def find_me():"
+def test_list_files_counts_and_names(files):
+    assert files("list_files", pattern="*.py") == "2 found\na.py: 200 lines\ndeep/b.py: 2 lines"
+    assert files("list_files", pattern="deep/*") == "1 found\ndeep/b.py: 2 lines"
+    with pytest.raises(ToolError, match="no name matches 'link"):
+        files("list_files", pattern="link.py")
 
 
-def test_search_is_bounded(run):
-    found = run("search", pattern="value_")
+def test_list_files_is_bounded():
+    lines = caller(file_tools(Tree()))("list_files", pattern="*").splitlines()
+    assert len(lines) == MAX_NAMES + 2 and int(lines[0].split()[0]) > MAX_NAMES
+
+
+def test_search_says_path_line_and_text(files):
+    assert files("search", pattern="def find_me").splitlines()[0] == "deep/b.py:1: def find_me():"
+
+
+def test_search_is_bounded(files):
+    found = files("search", pattern="value_")
     assert found.count("--") == MAX_HITS
     assert found.endswith("(more hits were left out)")
 
 
-def test_search_without_a_hit_is_an_error(run):
-    with pytest.raises(ToolError, match="no line contains 'absent'"):
-        run("search", pattern="absent")
+@pytest.mark.parametrize("pattern", ["absent", "secret = 1"])
+def test_search_without_a_hit_or_outside_of_the_tree_is_an_error(files, pattern):
+    with pytest.raises(ToolError, match=f"no line contains '{pattern}'"):
+        files("search", pattern=pattern)
 
 
-def test_read_lines_counts_from_one_and_includes_the_end(run):
-    assert run("read_lines", path="a.py", start=2, end=3) == "2: value_2 = 2\n3: value_3 = 3"
-
-
-def test_read_lines_is_bounded(run):
-    assert len(run("read_lines", path="a.py", start=1, end=200).splitlines()) == MAX_LINES
+def test_read_lines_counts_from_one_includes_the_end_and_is_bounded(files):
+    assert files("read_lines", path="a.py", start=2, end=3) == "2: value_2 = 2\n3: value_3 = 3"
+    assert len(files("read_lines", path="a.py", start=1, end=200).splitlines()) == MAX_LINES
 
 
 @pytest.mark.parametrize(
@@ -67,29 +88,24 @@ def test_read_lines_is_bounded(run):
         ("a.py", "1", 4, "start: "),
     ],
 )
-def test_read_lines_refuses(run, path, start, end, message):
+def test_read_lines_refuses(files, path, start, end, message):
     with pytest.raises(ToolError, match=message):
-        run("read_lines", path=path, start=start, end=end)
-
-
-def test_search_does_not_follow_a_link_out(run):
-    with pytest.raises(ToolError, match="no line contains"):
-        run("search", pattern="secret = 1")
+        files("read_lines", path=path, start=start, end=end)
 
 
 @pytest.mark.parametrize("arguments", ["", "[]", "{}", '{"pattern": "ab", "more": 1}', '{"pattern": "a'])
 def test_wrong_arguments_are_tool_errors(tree, arguments):
     with pytest.raises(ToolError):
-        toolbox(tree)[0].run(arguments)
+        file_tools(tree)[0].run(arguments)
 
 
-@pytest.mark.parametrize("tool", toolbox(Tree()), ids=lambda tool: tool.name)
-def test_schema_is_strict(tool):
-    function = tool.definition()["function"]
-    schema = function["parameters"]
-    assert function["strict"] is True
-    assert schema["additionalProperties"] is False
-    assert sorted(schema["required"]) == sorted(schema["properties"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_schemas_are_strict(program):
+    for tool in program.toolbox():
+        function = tool.definition()["function"]
+        schema = function["parameters"]
+        assert function["strict"] is True and schema["additionalProperties"] is False
+        assert sorted(schema["required"]) == sorted(schema["properties"])
 
 
 @pytest.mark.parametrize(
@@ -101,9 +117,8 @@ def test_calculate_refuses(expression):
         calculate(Calculate(expression=expression))
 
 
-NUMBERS = st.integers(0, 999).map(str)
 EXPRESSIONS = st.recursive(
-    NUMBERS,
+    st.integers(0, 999).map(str),
     lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "//", "%"]), inner).map(" ".join),
     max_leaves=6,
 )
@@ -120,40 +135,115 @@ def test_calculate_agrees_with_python(expression):
         assert calculate(Calculate(expression=expression)) == expected
 
 
-def test_tasks_check_the_last_number():
-    tasks = make_tasks(Tree())
-    assert len(tasks) >= 6
-    for task in tasks:
-        assert task.check(f"In POP3 2.5 it is {task.expected}.")
-        assert not task.check(f"It is {task.expected + 1}.")
-        assert not task.check(None)
+@pytest.fixture(scope="module")
+def query():
+    run = caller(data().toolbox())
+    return lambda sql: run("query", sql=sql)
 
 
-@pytest.mark.server
-@pytest.mark.parametrize("sfi", [None, {"budget": 256}], ids=["dense", "sfi"])
-def test_agent_loop_live(server, tmp_path, sfi):
-    tree, limit, path = Tree(), 5, tmp_path / "run" / "transcript.json"
-    task, tools, client = make_tasks(tree)[0], toolbox(tree), make_client(server)
-    model = client.models.list().data[0].id
-    result = run_agent(client, model, task.question, tools, plan=task.plan, sfi=sfi, max_steps=limit, transcript=path)
-    record = json.loads(path.read_text())
-    assert result.finish_reason in ("answered", "step_limit")
-    assert (result.answer is not None) == (result.finish_reason == "answered")
-    assert 1 <= result.steps <= limit
-    assert len(record["turns"]) == result.steps
+def test_query_shows_columns_with_values_and_is_bounded(query):
+    assert query("SELECT code, phrase FROM statuses WHERE code = 404") == "code = 404, phrase = Not Found"
+    assert query("SELECT code FROM statuses WHERE code = 1") == "no rows"
+    many = query("SELECT code FROM characters").splitlines()
+    assert len(many) == MAX_ROWS + 1 and many[-1] == "(more rows were left out)"
 
-    by_name = {tool.name: tool for tool in tools}
-    messages = record["messages"]
-    assert [message["role"] for message in messages[:2]] == ["system", "user"]
-    calls = [(i, call) for i, message in enumerate(messages) for call in message.get("tool_calls", [])]
-    assert calls
-    for i, call in calls:
-        by_name[call["function"]["name"]].arguments.model_validate_json(call["function"]["arguments"])
-        assert messages[i + 1]["role"] == "tool"
-        assert messages[i + 1]["tool_call_id"] == call["id"]
-    for turn in result.turns:
-        assert turn.prompt_tokens > 0
-        assert turn.seconds >= turn.decode_seconds >= 0
-        assert (turn.sfi is not None) == (sfi is not None)
-        if turn.sfi:
-            assert turn.sfi["slow_steps"] + turn.sfi["fast_steps"] == turn.completion_tokens - 1
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("DELETE FROM statuses", "not authorized"),
+        ("INSERT INTO statuses VALUES (1, 'a', 'b')", "not authorized"),
+        ("DROP TABLE statuses", "not authorized"),
+        ("ATTACH '/etc/passwd' AS other", "not authorized"),
+        ("PRAGMA query_only = 0", "not authorized"),
+        ("SELECT 1; SELECT 2", "one statement"),
+        ("SELECT * FROM absent", "no such table"),
+        ("SELECT code FROM statuses WHERE", "incomplete input|syntax error"),
+        ("SELECT zeroblob(1000000000)", "too big"),
+        ("SELECT load_extension('x')", "not authorized|no such function"),
+    ],
+)
+def test_query_refuses(query, sql, message):
+    with pytest.raises(ToolError, match=message):
+        query(sql)
+
+
+def test_a_query_ends_at_its_time_limit(query, monkeypatch):
+    monkeypatch.setattr(database_program, "MAX_SECONDS", 0.05)
+    with pytest.raises(ToolError, match=r"took more than 0\.05 s"):
+        query("SELECT count(*) FROM characters a, characters b, characters c")
+
+
+def test_the_database_file_is_as_it_was_and_goes_with_its_object():
+    database = Database()
+    before = database.path.read_bytes()
+    with pytest.raises(ToolError):
+        database.rows("UPDATE statuses SET code = 0")
+    assert database.path.read_bytes() == before
+    path = database.path
+    del database
+    assert not path.exists()
+
+
+def test_schema_names_columns_and_rows():
+    schema = caller(data().toolbox())
+    assert [line.split("(")[0] for line in schema("schema", table="*").splitlines()] == list(TABLES)
+    assert "phrase TEXT" in schema("schema", table="statuses")
+    with pytest.raises(ToolError, match="there is no table absent"):
+        schema("schema", table="absent")
+
+
+def test_notes_belong_to_one_run():
+    first, second = (caller(research().toolbox()) for _ in range(2))
+    assert first("list_notes", newest=3) == "no notes"
+    assert first("write_note", text="The tab size is 8.") == "note 1 written"
+    first("write_note", text="The debugger lists 11 lines.")
+    assert first("list_notes", newest=1) == "2. The debugger lists 11 lines."
+    assert first("list_notes", newest=3).startswith("1. The tab size is 8.\n2. ")
+    assert second("list_notes", newest=3) == "no notes"
+    for _ in range(MAX_NOTES - 2):
+        first("write_note", text="more")
+    with pytest.raises(ToolError, match="notes already"):
+        first("write_note", text="too many")
+
+
+def test_sections_are_listed_searched_and_read():
+    run = caller(research().toolbox())
+    assert "async: " in run("list_sections", pattern="as*")
+    assert "async:" in run("search", pattern="Coroutine function definition")
+    assert run("read_section", path="async", start=1, end=1) == "1: Coroutines"
+    with pytest.raises(ToolError, match="no such section"):
+        run("read_section", path="absent", start=1, end=1)
+
+
+def test_a_fact_that_the_document_lacks_is_an_error():
+    with pytest.raises(LookupError, match="async"):
+        Fact("async", r"absent (\d+)", "absent", "").value  # noqa: B018
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_tasks_check_their_answer_and_never_tell_it(program):
+    names = {tool.name for tool in program.toolbox()}
+    assert len(program.tasks) >= 3 and program.task(program.tasks[1].name) is program.tasks[1]
+    for task in program.tasks:
+        steps = [*task.plan, *getattr(task, "branch", ()), *getattr(task, "merge", ())]
+        assert {step.tool for step in steps} <= names
+        values = task.expected if isinstance(task.expected, tuple) else (task.expected,)
+        said = " and ".join(map(str, values))
+        assert task.check(f"In POP3 2.5 it is {said}.") and not task.check(None)
+        assert not task.check(f"It is {said}9.")
+        answers = [step.instruction for step in steps if step.tool in ("answer", "write_note", "calculate")]
+        assert answers and not any(task.check(text) for text in [task.question, *answers])
+    with pytest.raises(ValueError, match=f"task: {program.name} has no 'absent', but"):
+        program.task("absent")
+
+
+def test_several_numbers_are_expected_in_their_order():
+    task = Task("ports", "Which?", (993, 1000))
+    assert task.check("993, 1000") and task.check("For 7 ports: 993 and 1,000.")
+    assert not task.check("1000, 993") and not task.check("1000") and not task.check("993, 1000, 5")
+
+
+def test_a_text_is_expected_as_whole_words():
+    task = Task("category", "Which?", "Lo")
+    assert task.check("The category is Lo.") and not task.check("Lost") and not task.check("lo")

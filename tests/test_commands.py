@@ -1,14 +1,13 @@
 """The commands against the shared server: evaluations, stats and the demo, as a user would run them, but smaller."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import generate, story
-from rich.console import Console
 from typer.testing import CliRunner
 
-from sfi_sglang.agents import demo
-from sfi_sglang.agents.tasks import make_tasks
+from sfi_sglang.agents import repo
 from sfi_sglang.cli import app
 
 pytestmark = pytest.mark.server
@@ -50,9 +49,9 @@ def test_stats(server):
 
 
 def test_demo(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "make_tasks", lambda tree: make_tasks(tree)[1:2])
-    console = Console(record=True, width=150)
-    (row,) = demo.run_demo(server, budget=256, runs_dir=tmp_path, console=console)
-    assert row.dense.turns and row.sfi.turns and all(turn.sfi for turn in row.sfi.turns)
-    assert len(list(tmp_path.glob("agent/*/*.json"))) == 2
-    assert "right answers: dense" in console.export_text()
+    program = repo.repo()
+    monkeypatch.setattr(repo, "repo", lambda: replace(program, tasks=(program.task("files of json"),)))
+    monkeypatch.chdir(tmp_path)
+    printed = run("demo", "--server", server, "--budget", 64)
+    assert "dense: right answers" in printed and "sfi: right answers" in printed
+    assert len(list(tmp_path.glob("runs/agent/repo/*/*.json"))) == 2

@@ -1,36 +1,43 @@
 """Questions about the standard library's sources. The right answers are read from the files at run time."""
 
 import ast
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from sfi_sglang.agents.corpus import MAX_LINES, Corpus, ListNames, ReadLines, Search, Tree
 from sfi_sglang.agents.loop import Step
-from sfi_sglang.agents.tools import Tree
+from sfi_sglang.agents.program import Program, Task
+from sfi_sglang.agents.tools import ANSWER, CALCULATE, Tool
 
-NUMBER = re.compile(r"(?<![\w.])\d+(?![\w]|\.\d)")
+ABOUT = "You answer questions about Python source files."
 
 
-@dataclass(frozen=True)
-class Task:
-    name: str
-    question: str
-    plan: tuple[Step, ...]
-    expected: int
+def repo(tree: Tree | None = None) -> Program:
+    """The program over the standard library of this Python.
 
-    def check(self, answer: str | None) -> bool:
-        """Whether the answer's last number, names like POP3 aside, is the expected one."""
-        numbers = NUMBER.findall((answer or "").replace(",", ""))
-        return bool(numbers) and int(numbers[-1]) == self.expected
+    Raises:
+        LookupError: the tree is not the standard library's.
+    """
+    tree = tree or Tree()
+    tools = [*file_tools(tree), CALCULATE, ANSWER]
+    return Program("repo", ABOUT, lambda: tools, tuple(make_tasks(tree)))
+
+
+def file_tools(tree: Corpus) -> list[Tool]:
+    return [
+        Tool("list_files", "list the files whose path matches", ListNames, tree.list_names),
+        Tool("search", "find exact text in all files", Search, tree.search),
+        Tool("read_lines", f"read at most {MAX_LINES} lines of a file", ReadLines, tree.read_lines),
+    ]
 
 
 def make_tasks(tree: Tree) -> list[Task]:
-    """Seven questions with one number as the answer.
+    """Questions with one number as the answer.
 
     Raises:
         LookupError: the tree is not the standard library's.
     """
     return [
+        _count(tree, "json"),
         _definition(tree, "textwrap.py", "shorten"),
         _constant(tree, "imaplib.py", "IMAP4_SSL_PORT"),
         _constant(tree, "poplib.py", "POP3_PORT"),
@@ -41,26 +48,35 @@ def make_tasks(tree: Tree) -> list[Task]:
     ]
 
 
+def _count(tree: Tree, package: str) -> Task:
+    files = sum(path.startswith(f"{package}/") for path in tree.paths)
+    if not files:
+        raise LookupError(f"{package}: not in the tree that the tasks expect")
+    question = f"How many Python files does the package {package} have?"
+    listing = Step("list_files", f'The pattern is "{package}/*.py".')
+    return Task(f"files of {package}", question, files, (listing, _answer(f"The number of files in {package} is")))
+
+
 def _definition(tree: Tree, path: str, name: str) -> Task:
     line = _find(tree, path, lambda node: node.lineno if _defines(node, name) else None)
     question = f"On which line of {path} is `def {name}` defined?"
     sentence = f"In {path}, {name} is defined on line"
-    return Task(f"line of {name}", question, _look_up(path, f"def {name}", sentence), line)
+    return Task(f"line of {name}", question, line, _look_up(path, f"def {name}", sentence))
 
 
 def _constant(tree: Tree, path: str, name: str) -> Task:
     question = f"In {path}, what number is {name}?"
     plan = _look_up(path, f"{name} =", f"The value of {name} in {path} is")
-    return Task(f"value of {name}", question, plan, _value(tree, path, name))
+    return Task(f"value of {name}", question, constant(tree, path, name), plan)
 
 
 def _total(tree: Tree, path: str, first: str, second: str) -> Task:
-    total = _value(tree, path, first) + _value(tree, path, second)
+    total = constant(tree, path, first) + constant(tree, path, second)
     question = f"In {path}, what is {first} plus {second}?"
     values = [Step("search", f'The pattern is "{name} =".') for name in (first, second)]
     calculate = Step("calculate", f"The expression is the number of {first}, a plus sign, the number of {second}.")
     plan = (*_read(path)[:1], *values, calculate, _answer(f"The sum of {first} and {second} is"))
-    return Task(f"{first} + {second}", question, plan, total)
+    return Task(f"{first} + {second}", question, total, plan)
 
 
 def _look_up(path: str, pattern: str, sentence: str) -> tuple[Step, ...]:
@@ -80,7 +96,12 @@ def _answer(sentence: str) -> Step:
     return Step("answer", f'Its text must be "{sentence}" and then the number.')
 
 
-def _value(tree: Tree, path: str, name: str) -> int:
+def constant(tree: Tree, path: str, name: str) -> int:
+    """The number that a module assigns to a name.
+
+    Raises:
+        LookupError: it does not.
+    """
     return _find(tree, path, lambda node: _assigned(node, name))
 
 

@@ -1,0 +1,109 @@
+"""Tasks of a program in one or both modes on a running server, with a table of the outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from sfi_sglang.agents.loop import AgentResult, make_client
+from sfi_sglang.agents.program import MAX_STEPS, Program, Task
+from sfi_sglang.terminal import progress
+
+Mode = dict[str, bool | dict[str, Any] | None]  # name and request option
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task's run in one mode."""
+
+    task: Task
+    mode: str
+    result: AgentResult
+
+    @property
+    def right(self) -> bool:
+        return self.task.check(self.result.answer)
+
+
+def run_tasks(
+    url: str,
+    program: Program,
+    tasks: Sequence[Task],
+    modes: Mode,
+    *,
+    runs_dir: Path,
+    console: Console,
+    planned: bool = True,
+    max_steps: int = MAX_STEPS,
+) -> list[Row]:
+    """Run each task in each mode and print the table. Transcripts go to runs_dir/PROGRAM/MODE.
+
+    The radix cache is emptied before each run if there is more than one mode: they shall not help each other.
+
+    Raises:
+        openai.OpenAIError: the server does not say which model it serves.
+    """
+    client = make_client(url)
+    model = client.models.list().data[0].id
+    rows = []
+    with progress(console) as bars:
+        bar = bars.add_task(program.name, total=len(modes) * len(tasks))
+        for number, task in enumerate(tasks):
+            for mode in list(modes) if number % 2 == 0 else list(modes)[::-1]:
+                bars.update(bar, description=f"{task.name}, {mode}")
+                if len(modes) > 1:
+                    requests.post(f"{url}/flush_cache", timeout=30).raise_for_status()
+                path = runs_dir / program.name / mode / f"{task.name.replace(' ', '_')}.json"
+                result = program.run(
+                    client, model, task, sfi=modes[mode], planned=planned, max_steps=max_steps, transcript=path
+                )
+                rows.append(Row(task, mode, result))
+                bars.advance(bar)
+    show(rows, f"{program.name} on {model}", console)
+    return rows
+
+
+def show(rows: Sequence[Row], title: str, console: Console) -> None:
+    """The table and a summary line for each mode."""
+    columns = ("task", "mode", "outcome", "calls", "failed", "seconds", "last prompt, tokens", "slow/fast steps")
+    table = Table(*columns, title=title)
+    for row in rows:
+        turns = row.result.turns
+        failed, longest = (
+            sum(turn.failed for turn in turns),
+            max((c.prompt_tokens for c in row.result.calls), default=0),
+        )
+        steps = f"{total(row.result, 'slow_steps')}/{total(row.result, 'fast_steps')}"
+        cells = (str(len(turns)), str(failed), f"{row.result.seconds:.1f}", str(longest), steps)
+        table.add_row(row.task.name, row.mode, outcome(row), *cells)
+    console.print(table)
+    for mode in dict.fromkeys(row.mode for row in rows):
+        own = [row for row in rows if row.mode == mode]
+        console.print(
+            f"{mode}: right answers {sum(row.right for row in own)}/{len(own)}, "
+            f"decode tokens per second, median over calls {decode_rate(own):.1f}"
+        )
+    for row in rows:
+        if row.result.error:
+            console.print(f"[red]{row.task.name}, {row.mode}[/]: {row.result.error}", markup=True)
+
+
+def outcome(row: Row) -> str:
+    if row.result.finish_reason != "answered":
+        return f"[red]{row.result.finish_reason.replace('_', ' ')}[/]"
+    return "[green]right[/]" if row.right else "[red]wrong[/]"
+
+
+def total(result: AgentResult, kind: str) -> int:
+    return sum(call.sfi[kind] for call in result.calls if call.sfi)
+
+
+def decode_rate(rows: Sequence[Row]) -> float:
+    """Median over all calls of tokens per second after the first token; 0 without calls."""
+    calls = [call for row in rows for call in row.result.calls if call.output_tokens > 1 and call.decode_seconds > 0]
+    return median((call.output_tokens - 1) / call.decode_seconds for call in calls) if calls else 0.0
