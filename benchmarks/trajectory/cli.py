@@ -203,13 +203,14 @@ def validate(
     out: Annotated[Path | None, typer.Option(help="write the comparison as JSON")] = None,
 ) -> None:
     """Our client against SGLang's own benchmark and the server's counters, on the same requests."""
+    from sfi_sglang.evals.report import provenance
     from sfi_sglang.trajectory.validate import compare_clients, show
 
     endpoint = Endpoint.connect(server, model)
     result = compare_clients(endpoint, server_counter(endpoint), calls, repeats)
     show(result, console)
     if out:
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        out.write_text(json.dumps({**provenance(), **result}, indent=1) + "\n")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Replay:
 
     def _call(self, number: int, turn: Turn, messages: list[Message], tools: tuple[dict[str, Any], ...], clock) -> Call:
         tokens = turn.output_tokens
-        forced: dict[str, Any] = {"ignore_eos": True, "min_tokens": tokens}  # SGLang's and vLLM's
+        forced: dict[str, Any] = {"ignore_eos": True}  # SGLang's and vLLM's; min_tokens would cost time in every step
         extra = forced if self.sfi is None else {**forced, "sfi": self.sfi}
         call = Call(turn=number, start=clock(), end=0.0)
         try:

@@ -137,7 +137,8 @@ def tables(summary: Summary) -> list[Table]:
         _table(
             "Dense over SFI",
             "Mean trajectory time of dense over that of SFI, on trajectories and repeats complete in both; above 1 SFI "
-            "is faster. The interval resamples trajectories and needs three.",
+            "is faster. The interval resamples trajectories, needs three, and is too narrow where they ran together "
+            "once: repeats hold the spread between runs.",
             (load, *PAIRED),
             _keys(fields, "speed_up"),
             fields,
