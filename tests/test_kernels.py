@@ -164,7 +164,7 @@ def mask_of(options: SelectorOptions) -> int:
 @pytest.mark.parametrize(
     "name", ["plain", "span", "paper", "prior", "nms", "exclusion", "nms+span", "prior+nms+exclusion+span"]
 )
-@EXAMPLES
+@settings(max_examples=6)  # of each of the eight
 @given(
     kv_heads=st.sampled_from([2, 3]),
     n=st.sampled_from([1, 2, 17, 18, 1023, 1024, 1025, 1500, 4096, 6000]),
@@ -209,4 +209,4 @@ def test_every_kernel_compiles_for_hopper_without_a_gpu():
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=env)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.count("bytes") == 21
+    assert run.stdout.count("bytes") == 22
