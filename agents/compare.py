@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import requests
 from rich.console import Console
 from rich.table import Table
 
 from sfi_sglang.agents.loop import AgentResult, make_client
 from sfi_sglang.agents.program import MAX_STEPS, Program, Task
 from sfi_sglang.terminal import progress
+from sfi_sglang.trajectory.endpoint import Endpoint
 
 Mode = dict[str, bool | dict[str, Any] | None]  # name and request option
 
@@ -46,10 +46,9 @@ def run_tasks(
     The radix cache is emptied before each run if there is more than one mode: they shall not help each other.
 
     Raises:
-        openai.OpenAIError: the server does not say which model it serves.
+        ConnectionError: the server does not say which model it serves.
     """
-    client = make_client(url)
-    model = client.models.list().data[0].id
+    client, endpoint = make_client(url), Endpoint.connect(url)
     rows = []
     with progress(console) as bars:
         bar = bars.add_task(program.name, total=len(modes) * len(tasks))
@@ -57,14 +56,14 @@ def run_tasks(
             for mode in list(modes) if number % 2 == 0 else list(modes)[::-1]:
                 bars.update(bar, description=f"{task.name}, {mode}")
                 if len(modes) > 1:
-                    requests.post(f"{url}/flush_cache", timeout=30).raise_for_status()
+                    endpoint.flush_cache()
                 path = runs_dir / program.name / mode / f"{task.name.replace(' ', '_')}.json"
                 result = program.run(
-                    client, model, task, sfi=modes[mode], planned=planned, max_steps=max_steps, transcript=path
+                    client, endpoint.model, task, sfi=modes[mode], planned=planned, max_steps=max_steps, transcript=path
                 )
                 rows.append(Row(task, mode, result))
                 bars.advance(bar)
-    show(rows, f"{program.name} on {model}", console)
+    show(rows, f"{program.name} on {endpoint.model}", console)
     return rows
 
 

@@ -7,7 +7,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 TIMEOUT = 30.0
-FLUSH_ATTEMPTS = 20  # a tenth of a second apart: SGLang refuses while the last request is being put away
+FLUSH_ATTEMPTS = 100  # a tenth of a second apart: SGLang refuses while the last request is being put away
 
 
 @dataclass(frozen=True)
