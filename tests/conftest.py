@@ -10,6 +10,7 @@ from hypothesis import settings
 from openai import OpenAI
 
 from sfi_sglang.server import running_server
+from sfi_sglang.trajectory.endpoint import Endpoint
 
 GPU = torch.cuda.is_available()
 if not GPU:
@@ -61,7 +62,7 @@ def generate(url: str, text, sfi=None, tokens: int = 32, **params) -> dict:
 
 
 def flush(url: str) -> None:
-    requests.post(f"{url}/flush_cache", timeout=30).raise_for_status()
+    Endpoint(url, "").flush_cache()
 
 
 def story(sentences: int, start: int = 0) -> str:
