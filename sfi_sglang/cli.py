@@ -56,20 +56,20 @@ def doctor() -> None:
 def stats(server: Annotated[str, typer.Option(help="URL of a running server")] = "http://127.0.0.1:30000") -> None:
     """What SFI has done on a running server: steps, inherited memory, the store. Needs --enable-metrics there."""
     import requests
-    from prometheus_client.parser import text_string_to_metric_families
 
     from sfi_sglang import METRIC_PREFIX as PREFIX
+    from sfi_sglang.trajectory.endpoint import Endpoint
 
     try:
-        text = requests.get(f"{server.rstrip('/')}/metrics", timeout=10).text
+        found = Endpoint(server.rstrip("/"), "").counters()
     except requests.RequestException as error:
         console.print(f"[red]no answer from {server}[/]: {type(error).__name__}")
         raise typer.Exit(1) from None
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples if PREFIX in s.name]
+    samples = {name.removeprefix(PREFIX): value for name, value in found.items() if PREFIX in name}
     table = Table("what", "value", title=f"SFI on {server}")
-    for sample in samples:
-        if not sample.name.endswith("_created"):
-            table.add_row(sample.name.removeprefix(PREFIX), f"{sample.value:,.0f}")
+    for name, value in samples.items():
+        if not name.endswith("_created"):
+            table.add_row(name, f"{value:,.0f}")
     console.print(table if samples else "nothing yet: no SFI request has finished, or --enable-metrics is missing")
 
 
@@ -198,10 +198,11 @@ def connected(url: str | None):
 
 
 def token_counter(url: str):
-    """Token count of a text by the served model's own tokenizer."""
-    import requests
-    from tokenizers import Tokenizer
+    """Token count of a text by the served model's own tokenizer.
 
-    model_path = requests.get(f"{url}/get_model_info", timeout=10).json()["model_path"]
-    tokenizer = Tokenizer.from_file(str(Path(model_path) / "tokenizer.json"))
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+    Raises:
+        FileNotFoundError: its folder is not on this machine.
+    """
+    from sfi_sglang.trajectory.counters import from_tokenizer, model_folder
+
+    return from_tokenizer(model_folder(url) or Path())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sfi_sglang.agents.loop import make_client
-from sfi_sglang.trajectory.cli import app, make_workload, numbers, sfi_option
+from sfi_sglang.trajectory.arguments import numbers, sfi_option
+from sfi_sglang.trajectory.cli import app, make_workload
 from sfi_sglang.trajectory.endpoint import Endpoint
 from sfi_sglang.trajectory.experiment import Cell, Experiment
 from sfi_sglang.trajectory.records import Call, Header, Run, Writer, covered, read

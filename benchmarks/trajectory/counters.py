@@ -39,11 +39,16 @@ def estimate(characters_per_token: float = CHARACTERS_PER_TOKEN) -> Count:
 
 def from_server(url: str, model: str, sample: str) -> Count:
     """The served model's tokenizer if its folder is on this machine, else `calibrated`."""
-    answer = requests.get(f"{url}/get_model_info", timeout=TIMEOUT)  # SGLang's; other servers answer 404
-    folder = Path(answer.json()["model_path"]) if answer.ok else None
+    folder = model_folder(url)
     if folder and (folder / "tokenizer.json").is_file():
         return from_tokenizer(folder)
     return calibrated(url, model, sample)
+
+
+def model_folder(url: str) -> Path | None:
+    """Where an SGLang server has its model from; None from other servers."""
+    answer = requests.get(f"{url}/get_model_info", timeout=TIMEOUT)
+    return Path(answer.json()["model_path"]) if answer.ok else None
 
 
 def calibrated(url: str, model: str, sample: str) -> Count:

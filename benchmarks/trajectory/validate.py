@@ -9,12 +9,11 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import requests
 from rich.console import Console
 from rich.table import Table
 
 from sfi_sglang.agents.loop import make_client
-from sfi_sglang.trajectory.counters import Count
+from sfi_sglang.trajectory.counters import Count, model_folder
 from sfi_sglang.trajectory.endpoint import Endpoint
 from sfi_sglang.trajectory.formats import save
 from sfi_sglang.trajectory.generate import generate
@@ -100,12 +99,12 @@ def sglang_benchmark(endpoint: Endpoint, trace: Path, calls: int, out: Path) -> 
     Raises:
         RuntimeError: it failed; the message is its output's tail.
     """
-    folder = requests.get(f"{endpoint.url}/get_model_info", timeout=30).json()["model_path"]
     command = [
         sys.executable, "-m", "sglang.benchmark.serving", "--backend", "sglang-oai-chat", "--base-url", endpoint.url,
         "--dataset-name", "agentic-trace", "--dataset-path", str(trace), "--num-prompts", str(calls),
         "--sharegpt-output-len", str(OUTPUT_TOKENS), "--max-concurrency", "1", "--warmup-requests", "0",
-        "--model", endpoint.model, "--tokenizer", folder, "--output-file", str(out), "--disable-tqdm",
+        "--model", endpoint.model, "--tokenizer", str(model_folder(endpoint.url)),
+        "--output-file", str(out), "--disable-tqdm",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
