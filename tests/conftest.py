@@ -1,5 +1,6 @@
 """One real server for the whole session, started when the first test asks for it."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -71,3 +72,7 @@ def story(sentences: int, start: int = 0) -> str:
         f"On day {i} the harbor master wrote that {i % 17} ships came in." for i in range(start, start + sentences)
     )
     return " ".join(lines)
+
+
+def common_prefix(one: str, other: str) -> str:
+    return "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
