@@ -19,7 +19,9 @@ LOG2E = tl.constexpr(1.4426950408889634)
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
 BLOCK = 32  # tokens an iteration; with the pipeline depths below the best of a sweep on an H200
-PIPELINE, TAP_PIPELINE = 3, 5
+PIPELINE, TAP_PIPELINE, WARPS = 4, 4, 2
+AHEAD = 64  # tokens of a split that the L2 cache is asked for while the previous kernel ends
+LINE = tl.constexpr(64)  # 16-bit numbers in a line of the cache
 
 
 @triton.jit
@@ -41,11 +43,29 @@ def _locate(
 
 
 @triton.jit
+def _slots(tokens, chosen_slots, i, end, sink, count, recent):
+    """KV slots of visible tokens i, 0 from `end` on."""
+    chosen = (i >= sink) & (i < sink + count)
+    position = tl.where(i < sink, i, i - sink - count + recent)
+    slot = tl.load(tokens + position, mask=(i < end) & (chosen == 0), other=0)
+    slot += tl.load(chosen_slots + i - sink, mask=(i < end) & chosen, other=0)
+    return slot.to(tl.int64)
+
+
+@triton.jit
+def _prefetch(pointers):
+    """Ask the L2 cache for some lines. It is coherent: what is written there later will be read."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [pointers.to(tl.int64)], tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def _attend(
     q_ptr, k_ptr, v_ptr, req_to_token, pool_rows, chosen_slots, rows, part_out, part_lse, part_candidates, logits,
     scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
-    COLS: tl.constexpr, WITH_TAP: tl.constexpr, CHAINED: tl.constexpr,
+    COLS: tl.constexpr, WITH_TAP: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
     head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)  # splits that have no work come last
@@ -54,15 +74,20 @@ def _attend(
     visible = sink + count + tl.load(rows + LENGTH) - recent
     size = tl.load(rows + SPLIT)
     tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
-    chained(CHAINED)
+    chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
     lo = split * size
+    hi = tl.minimum(lo + size, visible)
+    if CHAINED and lo < visible:  # while the previous kernel ends
+        slot = _slots(tokens, chosen_slots, lo + tl.arange(0, AHEAD), hi, sink, count, recent)
+        lines = (slot[:, None] * KV + head) * D + tl.arange(0, D // LINE)[None, :] * LINE
+        _prefetch(k_ptr + lines)
+        _prefetch(v_ptr + lines)
+    chained(CHAINED)
     if lo >= visible:
         return
-    hi = tl.minimum(lo + size, visible)
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
     real = m_ids[:, None] < G
     q = tl.load(q_ptr + ((row * KV + head) * G + m_ids[:, None]) * D + d_ids[None, :], mask=real, other=0.0)
-    chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
@@ -71,21 +96,20 @@ def _attend(
         tap, first = tl.load(rows + TAP), tl.load(rows + FIRST)
         last = tl.where(tap >= 0, first + tl.load(rows + CANDIDATES), first)
         line = (head * G + m_ids) * stride_logits + tap - first
+    # The slots come an iteration ahead, so that the pipeline is as deep for keys and values as it is long.
+    slot = _slots(tokens, chosen_slots, lo + tl.arange(0, BLOCK), hi, sink, count, recent)
     for start in range(lo, hi, BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < hi
-        is_chosen = (i >= sink) & (i < sink + count)
-        position = tl.where(i < sink, i, i - sink - count + recent)
-        slot = tl.load(tokens + position, mask=inside & (is_chosen == 0), other=0)
-        slot += tl.load(chosen_slots + i - sink, mask=inside & is_chosen, other=0)
-        offset = (slot.to(tl.int64)[:, None] * KV + head) * D + d_ids[None, :]
+        offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
         k = tl.load(k_ptr + offset, mask=inside[:, None], other=0.0)
+        v = tl.load(v_ptr + offset, mask=inside[:, None], other=0.0)
+        slot = _slots(tokens, chosen_slots, i + BLOCK, hi, sink, count, recent)
         qk = tl.dot(q, tl.trans(k)) * scale_log2
         qk = tl.where(inside[None, :], qk, EMPTY)
         new_best = tl.maximum(best, tl.max(qk, 1))
         p = tl.exp2(qk - new_best[:, None])
         shrink = tl.exp2(best - new_best)
-        v = tl.load(v_ptr + offset, mask=inside[:, None], other=0.0)
         acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
         mass = tl.sum(p, 1)
         total = total * shrink + mass
@@ -192,8 +216,8 @@ def decode(
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=BLOCK, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap,
-        num_warps=4, num_stages=TAP_PIPELINE if tap else PIPELINE, **CHAINED,
+        BLOCK=BLOCK, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, AHEAD=AHEAD,
+        num_warps=WARPS, num_stages=TAP_PIPELINE if tap else PIPELINE, **CHAINED,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,

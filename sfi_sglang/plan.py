@@ -35,7 +35,7 @@ class Planner:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.vocabulary: Vocabulary | None = None
-        self.evidence_tokens: int | None = None  # candidates that one pass has room for; None: any number
+        self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
         self.rids: list[str] = []
         self.rows: list[Row] = []
 
@@ -64,7 +64,7 @@ class Planner:
                 self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
-                row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total, room)
+                row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
                 self.rows[i] = replace(row, pool_row=req.kv.req_pool_idx)
                 if self.rows[i].step is Step.SLOW and state.memory is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
@@ -84,7 +84,7 @@ class Planner:
 
 
 class EvidenceRoom:
-    """Space for the evidence of one pass. A refresh that finds none waits for the next pass."""
+    """Space for the evidence of one decode step. A refresh that finds none waits for the next step."""
 
     def __init__(self, tokens: int | None) -> None:
         self.left = math.inf if tokens is None else tokens
@@ -115,15 +115,12 @@ def plan_decode(state: RequestState, outputs, length: int, room: EvidenceRoom) -
     return Row(step, length, state)
 
 
-def plan_extend(state: RequestState, end: int, total: int, room: EvidenceRoom) -> Row:
-    """One prefill pass that reaches token `end` of `total`. The last one selects the first memory; without room for the
-    evidence the first decode step does."""
+def plan_extend(state: RequestState, end: int, total: int) -> Row:
+    """One prefill pass that reaches token `end` of `total`. The last one selects the first memory."""
     options = state.options
     if options.policy == "never" or total + 1 <= options.dense_limit:
         return Row(Step.DENSE, end, state)
     if end < total:
         return Row(Step.CHUNK, end, state)
-    if not room.take(end, options):
-        return Row(Step.DENSE, end, state)
     state.tracker.refreshed()
     return Row(Step.SLOW, end, state)

@@ -1,6 +1,6 @@
 """Evidence at the end of a prompt for the Triton backend: the layers' last W queries, read while a stock one runs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,10 +22,7 @@ class Prompt:
     state: RequestState
     queries: slice  # its last rows of q
     length: int
-    last: bool  # the prompt ends in this pass, and then:
-    positions: Tensor | None = None  # carry=inherit: of the candidates, [layers, KV, c]
-    slots: Tensor = field(init=False)  # KV slots of the candidates, int32 [layers, KV, c], -1 for none
-    scores: Tensor = field(init=False)  # their evidence, float32 [layers, KV, c]
+    tokens: Tensor | None = None  # if it ends in this pass: its line of req_to_token
 
 
 class PromptObserver:
@@ -45,74 +42,75 @@ class PromptObserver:
         prompt_evidence(keys.new_zeros(shape.kv_heads, rows, shape.dim), keys, slots, 1.0, False, scores)
 
     def observe(self, q: Tensor, layer, forward_batch) -> None:
-        """After layer `layer` of a prefill pass; q [tokens, heads * D]."""
+        """After layer `layer` of a prefill pass; q [tokens, heads * D]. The evidence waits for the last layer: there is
+        room for one long context's, and prompts that end in one pass take turns."""
         if layer.layer_id == 0:
             self._begin(forward_batch)
         if not self.prompts:
             return
         q = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
         for prompt in self.prompts:
-            queries = prompt.state.keep_tail(layer.layer_id, q[prompt.queries])
-            if prompt.last:
-                self._take(prompt, layer, queries)
+            prompt.state.keep_tail(layer.layer_id, q[prompt.queries])
         if layer.layer_id == self.backend.shape.layers - 1:
-            self._select()
+            for prompt in self.prompts:
+                if prompt.tokens is not None:
+                    self._select(prompt, prompt.tokens, layer.scaling)
+            self._refresh()
+            self.prompts = []
 
     def _begin(self, batch) -> None:
-        planner, req_to_token = self.backend.planner, self.backend.req_to_token
-        rows = planner.rows_for(batch.rids, batch.batch_size)
-        self.backend.memory.table.follow_stream()
+        memory = self.backend.memory.table
+        rows = self.backend.planner.rows_for(batch.rids, batch.batch_size)
+        memory.follow_stream()
         self.prompts, end = [], 0
-        self.table.clear()
         for row, count in zip(rows, batch.extend_seq_lens_cpu, strict=False):  # a padded batch has no plan
             end += count
             if row.state is None or row.step not in (Step.CHUNK, Step.SLOW):
                 continue
-            queries = slice(end - min(count, PROMPT_QUERIES), end)
-            prompt = Prompt(row.state, queries, row.length, row.step is Step.SLOW)
-            if prompt.last:
-                row.state.memory = row.state.memory or self.backend.memory.table.acquire()
+            prompt = Prompt(row.state, slice(end - min(count, PROMPT_QUERIES), end), row.length)
+            if row.step is Step.SLOW:
+                row.state.memory = row.state.memory or memory.acquire()
                 if row.state.memory is None:
                     continue
-                self._find_candidates(prompt, req_to_token[row.pool_row])
+                prompt.tokens = self.backend.req_to_token[row.pool_row]
             self.prompts.append(prompt)
 
-    def _find_candidates(self, prompt: Prompt, tokens: Tensor) -> None:
-        """Where the keys to look at are, and where their evidence goes; tokens: a line of req_to_token."""
-        state, shape, scores = prompt.state, self.backend.shape, self.backend.memory.scores[0]
-        prompt.positions = carry.inherited_candidates(state.inherited, state.options, prompt.length)
-        if prompt.positions is not None:
-            slots = tokens[prompt.positions.clamp_min(0)]
-            prompt.slots = slots.masked_fill(prompt.positions == carry.NOWHERE, -1)
-            prompt.scores = torch.empty(slots.shape, device=slots.device)
-            return
-        first, count = state.options.sink, state.options.candidates(prompt.length)
-        offset = self.table.slow_row(len(self.prompts), prompt.length, state.options, state.memory)
-        prompt.slots = tokens[first : first + count].expand(shape.layers, shape.kv_heads, count)
-        prompt.scores = scores[:, :, offset : offset + count]
+    def _select(self, prompt: Prompt, tokens: Tensor, scale: float) -> None:
+        """The memory of a prompt that ends here: at once from inherited candidates, else with the next `_refresh`."""
+        state, options, scores = prompt.state, prompt.state.options, self.backend.memory.scores[0]
+        positions = carry.inherited_candidates(state.inherited, options, prompt.length)
+        if positions is not None:
+            slots = tokens[positions.clamp_min(0)].masked_fill(positions == carry.NOWHERE, -1)
+            found = torch.empty(slots.shape, device=slots.device)
+            self._read(state, slots, scale, found)
+            picks = selector.select(found, 0, options.selected, options.selector, positions)
+            memory = state.memory
+            memory.count, memory.recent_start = picks.shape[-1], options.recent_start(prompt.length)
+            memory.table.positions[memory.row, :, :, : memory.count] = picks
+        else:
+            count = options.candidates(prompt.length)
+            if not self.table.has_room(count):
+                self._refresh()
+            start = self.table.slow_row(self.table.slow, prompt.length, options, state.memory)
+            slots = tokens[options.sink : options.sink + count].expand(*scores.shape[:2], count)
+            found = scores[:, :, start : start + count]
+            self._read(state, slots, scale, found)
+            if state.inherited is not None and options.carry == "merge":
+                found.copy_(carry.add_bonus(found, state.inherited, options.sink))
+        state.inherited = None
+        state.query_tail.clear()
 
-    def _take(self, prompt: Prompt, layer, queries: Tensor) -> None:
-        i, agreement = layer.layer_id, prompt.state.options.selector.agreement
-        grouped = attention.grouped_queries(queries, self.backend.shape.kv_heads)
-        keys = self.backend.pool.get_key_buffer(i)
-        prompt_evidence(grouped, keys, prompt.slots[i], layer.scaling, agreement, prompt.scores[i])
+    def _read(self, state: RequestState, slots: Tensor, scale: float, out: Tensor) -> None:
+        """Evidence of all layers, float32 [layers, KV, c], at KV slots int32 [layers, KV, c], -1 for none."""
+        for layer, queries in state.query_tail.items():
+            grouped = attention.grouped_queries(queries, self.backend.shape.kv_heads)
+            keys = self.backend.pool.get_key_buffer(layer)
+            prompt_evidence(grouped, keys, slots[layer], scale, state.options.selector.agreement, out[layer])
 
-    def _select(self) -> None:
-        """After the last layer: the memories of all prompts that end here."""
-        shape = self.backend.shape
-        for prompt in (prompt for prompt in self.prompts if prompt.last):
-            state = prompt.state
-            memory, options = state.memory, state.options
-            if prompt.positions is not None:
-                picks = selector.select(prompt.scores, 0, options.selected, options.selector, prompt.positions)
-                memory.count, memory.recent_start = picks.shape[-1], options.recent_start(prompt.length)
-                memory.table.positions[memory.row, :, :, : memory.count] = picks
-            elif state.inherited is not None and options.carry == "merge":
-                prompt.scores.copy_(carry.add_bonus(prompt.scores, state.inherited, options.sink))
-            state.inherited = None
-            state.query_tail.clear()
+    def _refresh(self) -> None:
+        """Select from the evidence that has been read."""
         if self.table.slow:
             self.table.load()
-            group = shape.heads // shape.kv_heads
-            self.backend.memory.refresh(self.table, len(self.prompts), PROMPT_QUERIES * group)
-        self.prompts = []
+            group = self.backend.shape.heads // self.backend.shape.kv_heads
+            self.backend.memory.refresh(self.table, self.table.slow, PROMPT_QUERIES * group)
+            self.table.clear()

@@ -64,6 +64,10 @@ class RowTable:
         if memory is not None:
             self.lines[row, MEMORY] = memory.row
 
+    def has_room(self, candidates: int) -> bool:
+        """For the evidence of one more slow row?"""
+        return self.used_pages + evidence_pages(candidates) <= self.pages
+
     def slow_row(self, row: int, length: int, options: SFIOptions, memory: TableMemory) -> int:
         """Evidence over all candidates, which refreshes `memory`. Returns where in the evidence it starts."""
         first, start = options.sink, self.used_pages

@@ -40,7 +40,7 @@ def main() -> None:
     for dim in (64, 128, 256):
         for tap in (False, True):
             shape = {"G": 4, "D": dim, "SPLITS": 64, "WITH_TAP": tap, "CHAINED": True, **HEAD}
-            compile_one(decode._attend, M=16, BLOCK=decode.BLOCK, **shape)
+            compile_one(decode._attend, M=16, BLOCK=decode.BLOCK, AHEAD=decode.AHEAD, **shape)
             compile_one(decode._merge, **shape)
     compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(pack._pack, BLOCK=1024, **HEAD)

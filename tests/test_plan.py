@@ -21,13 +21,13 @@ def state(prompt: int, **options) -> RequestState:
 
 def test_the_last_chunk_selects_and_earlier_ones_keep_their_queries():
     request = state(prompt=300)
-    steps = [plan_extend(request, end, total=300, room=ROOM).step for end in (100, 200, 300)]
+    steps = [plan_extend(request, end, total=300).step for end in (100, 200, 300)]
     assert steps == [Step.CHUNK, Step.CHUNK, Step.SLOW]
 
 
 def test_a_short_prompt_needs_no_memory_and_stays_dense_until_it_outgrows_the_budget():
     request = state(prompt=60)
-    assert plan_extend(request, 60, total=60, room=ROOM).step is Step.DENSE
+    assert plan_extend(request, 60, total=60).step is Step.DENSE
     steps = []
     for i in range(8):
         steps.append(plan_decode(request, [0] * 8, length=61 + i, room=ROOM).step)
@@ -38,7 +38,7 @@ def test_a_short_prompt_needs_no_memory_and_stays_dense_until_it_outgrows_the_bu
 
 def test_refreshes_follow_the_segments():
     request = state(prompt=100, min_gap=2, max_segment=5)
-    plan_extend(request, 100, total=100, room=ROOM)
+    plan_extend(request, 100, total=100)
     request.memory = MEMORY
     steps = [plan_decode(request, [0] * 20, length=101 + i, room=ROOM).step for i in range(12)]
     assert [i for i, step in enumerate(steps) if step is Step.SLOW] == [4, 9]
@@ -46,7 +46,7 @@ def test_refreshes_follow_the_segments():
 
 def test_policy_never_is_a_window():
     request = state(prompt=100, policy="never")
-    assert plan_extend(request, 100, total=100, room=ROOM).step is Step.DENSE
+    assert plan_extend(request, 100, total=100).step is Step.DENSE
     assert plan_decode(request, [], length=101, room=ROOM).step is Step.FAST
 
 
@@ -77,7 +77,7 @@ def test_summary_counts_used_steps_only():
 
 def test_a_plan_never_serves_another_batch():
     planner = Planner(MemoryStore(1 << 20))
-    planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 100, 300, ROOM)]
+    planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 100, 300)]
     assert planner.rows_for(["a"], 1)[0].step is Step.CHUNK
     assert [row.step for row in planner.rows_for(["b", "c"], 2)] == [Step.DENSE] * 2
     assert [row.step for row in planner.rows_for(None, 1)] == [Step.DENSE]
@@ -86,7 +86,6 @@ def test_a_plan_never_serves_another_batch():
 def test_a_refresh_without_room_waits_and_a_first_one_decodes_densely():
     none = EvidenceRoom(0)
     request = state(prompt=100, max_segment=2, min_gap=1)
-    assert plan_extend(request, 100, total=100, room=none).step is Step.DENSE
     assert plan_decode(request, [0], length=101, room=none).step is Step.DENSE  # no memory to go on with
     assert plan_decode(request, [0] * 2, length=102, room=EvidenceRoom(1024)).step is Step.SLOW
     request.memory = MEMORY
