@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Any
 
-from sglang.srt.runtime_context import get_observability
+from sglang.srt.runtime_context import get_observability, get_parallel
 
 from sfi_sglang import METRIC_PREFIX as PREFIX
 from sfi_sglang.store import MemoryStore
@@ -15,7 +15,7 @@ from sfi_sglang.store import MemoryStore
 def build_info(streamer, reqs) -> dict[str, list]:
     """REPLACE SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled when it ends."""
     info = {"sfi": [_report(req) for req in reqs]}
-    if any(info["sfi"]) and get_observability().enable_metrics:
+    if any(info["sfi"]) and _counts():
         count_store(getattr(streamer.tree_cache, "store", None))
     return info
 
@@ -26,9 +26,14 @@ def _report(req) -> list[dict]:
         return []
     state.reported = True
     summary = state.summary(len(req.output_ids))
-    if get_observability().enable_metrics:
+    if _counts():
         count(summary)
     return [summary]
+
+
+def _counts() -> bool:
+    """Every tensor-parallel rank serves every request; the first one counts it."""
+    return get_observability().enable_metrics and get_parallel().attn_tp_rank == 0
 
 
 def attach_info(original, manager, meta_info, state, customized_info, index, finish_reason) -> None:

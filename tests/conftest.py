@@ -44,12 +44,22 @@ def server(tmp_path_factory):
         yield url
 
 
+@pytest.fixture(scope="session")
+def small_answers(tmp_path_factory):
+    """What others are compared with: the torch executor on one rank."""
+    from small_model import FLAGS, MORE, answers
+
+    log = tmp_path_factory.mktemp("small") / "server.log"
+    with running_server(flags=[*FLAGS, "--sfi-executor", "torch"], env=probe_env(), log=log) as url:
+        return answers(url, MORE)
+
+
 @pytest.fixture
 def client(server):
     return OpenAI(base_url=f"{server}/v1", api_key="none")
 
 
-def generate(url: str, text, sfi=None, tokens: int = 32, **params) -> dict:
+def generate(url: str, text, sfi=None, tokens: int = 32, logprobs: bool = False, **params) -> dict:
     """POST /generate, greedy, always `tokens` tokens. `text` and `sfi` may be lists, served as one batch."""
 
     def one(value) -> dict:
@@ -57,7 +67,8 @@ def generate(url: str, text, sfi=None, tokens: int = 32, **params) -> dict:
         return {**fixed, "custom_params": {"sfi": value}, **params}
 
     sampling = [one(value) for value in sfi] if isinstance(sfi, list) else one(sfi)
-    reply = requests.post(f"{url}/generate", json={"text": text, "sampling_params": sampling}, timeout=300)
+    body = {"text": text, "sampling_params": sampling, "return_logprob": logprobs}
+    reply = requests.post(f"{url}/generate", json=body, timeout=300)
     reply.raise_for_status()
     return reply.json()
 

@@ -1,4 +1,5 @@
-"""A second plugin on a test server's path: it renames a hook target and keeps coverage of killed processes."""
+"""A second plugin on a test server's path: it renames a hook target, writes down what every
+scheduler decided, keeps coverage of killed processes."""
 
 import os
 import threading
@@ -14,6 +15,8 @@ def register() -> None:
         setattr(hooks, renamed, target)
     if os.environ.get("PROBE_UNPIN"):
         _allow_pin_memory()
+    if folder := os.environ.get("PROBE_STEPS"):
+        _write_steps(folder)
     if os.environ.get("COVERAGE_PROCESS_CONFIG") or os.environ.get("COVERAGE_PROCESS_START"):
         threading.Thread(target=_save_coverage, daemon=True).start()
 
@@ -34,6 +37,20 @@ def _allow_pin_memory() -> None:
     for name in ("tensor", "empty", "zeros", "ones", "full", "arange"):
         setattr(torch, name, without_pin(getattr(torch, name)))
     torch.Tensor.pin_memory = lambda tensor, *args: tensor
+
+
+def _write_steps(folder: str) -> None:
+    """One file a process, one line a finished request: its slow (01) and fast (00) steps."""
+    from sfi_sglang.state import RequestState
+
+    summary = RequestState.summary
+
+    def write(state, outputs):
+        with open(os.path.join(folder, str(os.getpid())), "a") as file:
+            file.write(f"{state.steps.hex(' ')}, {state.inherited_tokens} tokens inherited\n")
+        return summary(state, outputs)
+
+    RequestState.summary = write
 
 
 def _save_coverage() -> None:
