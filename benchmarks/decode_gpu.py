@@ -4,12 +4,13 @@
 
 Weights are dummies (`--load-format dummy`), so sentences mean nothing: refreshes come every `period` steps (policy
 `periodic`; benchmarks/segments.py measures what real text does). The prefill leaves attention out (no_prefill/), the
-keys are what dummy weights give. Times are read off the token stream at the client; a step's time is the median over
-the batch's requests.
+keys are what dummy weights give. Times are read off the token stream at the client, while all requests of the batch
+decode and over whole periods: a step's time is the median over the requests.
 """
 
 import asyncio
 import json
+import math
 import os
 import random
 import statistics
@@ -70,8 +71,8 @@ def parse_cases(text: str) -> list[tuple[int, int]]:
     return [(int(batch), int(context)) for batch, context in pairs]
 
 
-async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int) -> tuple[list[float], list[int]]:
-    """Step times (ms) of one batch, and the slow steps of each request."""
+async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int) -> tuple[list[np.ndarray], list[int]]:
+    """When each request's tokens came (seconds), and its slow steps."""
     params: dict = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens}
     if sfi:
         params["custom_params"] = {"sfi": sfi}
@@ -81,11 +82,28 @@ async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int
         async for chunk in await engine.async_generate(input_ids=prompt, sampling_params=params, stream=True):
             stamps += [time.perf_counter()] * (chunk["meta_info"]["completion_tokens"] - len(stamps))
             info = chunk["meta_info"].get("sfi") or {}
-        return stamps, info.get("slow_steps", 0)
+        return np.array(stamps), info.get("slow_steps", 0)
 
     replies = await asyncio.gather(*(one(prompt) for prompt in prompts))
-    steps = np.diff(np.array([stamps[WARM_UP:] for stamps, _ in replies]) * 1e3, axis=1)
-    return np.median(steps, axis=0).tolist(), [slow for _, slow in replies]
+    return [stamps for stamps, _ in replies], [slow for _, slow in replies]
+
+
+def step_times(stamps: list[np.ndarray], period: int) -> list[float]:
+    """Milliseconds of the steps that all requests share, as many as make whole periods. Long prompts arrive one after
+    the other, and while a later one is taken in, the earlier ones wait.
+
+    stamps: of each request's tokens, seconds.
+
+    Raises:
+        ValueError: not one period long.
+    """
+    begin, end = max(times[WARM_UP] for times in stamps), min(times[-1] for times in stamps)
+    shared = [times[(times >= begin) & (times <= end)] for times in stamps]
+    count = (min(map(len, shared)) - 1) // period * period
+    if not count:
+        raise ValueError(f"tokens: the requests share fewer than {period} steps, more are needed")
+    steps = np.diff(np.array([times[: count + 1] for times in shared]), axis=1)
+    return (np.median(steps, axis=0) * 1e3).tolist()
 
 
 def launch(model: str, stock: bool, arguments: dict):
@@ -112,9 +130,10 @@ def main(
     """Dense and SFI decode, interleaved."""
     modes: dict[str, dict | None] = {"dense": None}
     if not stock:
-        for period in map(int, periods.split(",")):
-            options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": period}
-            modes[f"sfi/{period}"] = options
+        for length in map(int, periods.split(",")):
+            options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": length}
+            modes[f"sfi/{length}"] = options
+    period = math.lcm(*map(int, periods.split(",")))  # of all modes together
     os.environ[config.EXECUTOR_ENV] = executor
     engine = launch(model, stock, json.loads(engine_arguments))
     rng = random.Random(1)
@@ -131,8 +150,8 @@ def main(
             bar.advance(task)
             for _ in range(repeats):
                 for name, sfi in modes.items():
-                    steps, slow = loop.run_until_complete(decode(engine, prompts, sfi, tokens))
-                    row[name].runs.append(steps)
+                    stamps, slow = loop.run_until_complete(decode(engine, prompts, sfi, tokens))
+                    row[name].runs.append(step_times(stamps, period))
                     row[name].slow_steps += slow
                     bar.advance(task)
             cells += row.values()

@@ -12,14 +12,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sfi_sglang.kernels.launch import CHAINED, chained
+from sfi_sglang.kernels.launch import CHAINED, Launch, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, COUNT, FIRST, LENGTH, MEMORY, RECENT, SINK, SPLIT, TAP
 
 LOG2E = tl.constexpr(1.4426950408889634)
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
-BLOCK = 32  # tokens an iteration; with the pipeline depths below the best of a sweep on an H200
-PIPELINE, TAP_PIPELINE, WARPS = 4, 4, 2
 AHEAD = 64  # tokens of a split that the L2 cache is asked for while the previous kernel ends
 LINE = tl.constexpr(64)  # 16-bit numbers in a line of the cache
 
@@ -199,6 +197,7 @@ def decode(
     scale: float,
     splits: int,
     tap: bool,
+    launch: Launch,
 ) -> Tensor:
     """Attention of one new token per row.
 
@@ -216,8 +215,8 @@ def decode(
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=BLOCK, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, AHEAD=AHEAD,
-        num_warps=WARPS, num_stages=TAP_PIPELINE if tap else PIPELINE, **CHAINED,
+        BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, AHEAD=AHEAD,
+        num_warps=launch.warps, num_stages=launch.stages, **CHAINED,
     )  # fmt: skip
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,

@@ -1,8 +1,10 @@
-"""Programmatic dependent launch: on Hopper and later a kernel of a chain starts while the one before it still drains.
+"""How the attention kernel is launched, and programmatic dependent launch: on Hopper and later a kernel of a chain
+starts while the one before it still drains.
 
 What a kernel reads ahead of `chained` must be older than its predecessor: the row metadata and SGLang's tables.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +13,25 @@ import triton.language as tl
 
 _ON = torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 9
 CHAINED: dict[str, Any] = {"CHAINED": True, "launch_pdl": True} if _ON else {"CHAINED": False}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Settings of the attention kernel. `python -m benchmarks.sweep_gpu` finds them."""
+
+    block: int  # tokens an iteration, at most
+    stages: int  # iterations whose keys and values are under way
+    warps: int
+    waves: int  # programs per multiprocessor that a pass is cut into
+
+    def tokens(self, dim: int) -> int:
+        """Tokens an iteration for a head dim: twice as many numbers would not fit into the registers."""
+        return min(self.block, TILE_NUMBERS // dim)
+
+
+TILE_NUMBERS = 8192
+FAST = Launch(block=64, stages=3, warps=2, waves=3)  # the best on an H200
+MIXED = Launch(block=64, stages=2, warps=4, waves=4)  # with the tap
 
 
 @triton.jit

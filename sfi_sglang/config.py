@@ -90,7 +90,9 @@ def keep_arguments(args: argparse.Namespace) -> None:
         os.environ[EXECUTOR_ENV] = args.sfi_executor
     check_executor()
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
-    if backends == ["sfi", None, None] and executor() == "torch":
-        args.attention_backend = "sfi"
-    if backends == [None, None, "sfi"] and executor() != "torch":
+    if executor() == "torch" and "sfi" in backends:
+        if backends == ["sfi", None, None]:
+            args.attention_backend = "sfi"
+        args.disable_cuda_graph = True  # a graph would repeat what plain torch decided on the host
+    elif backends == [None, None, "sfi"]:
         args.attention_backend, args.decode_attention_backend = None, "sfi"

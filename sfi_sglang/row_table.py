@@ -5,7 +5,6 @@ import torch
 
 from sfi_sglang.device_memory import TableMemory
 from sfi_sglang.kernels import rows as columns
-from sfi_sglang.kernels.decode import BLOCK
 from sfi_sglang.kernels.rows import COLUMNS, TILE
 from sfi_sglang.options import SelectorOptions, SFIOptions, evidence_pages
 
@@ -89,12 +88,12 @@ class RowTable:
         lines = self.lines
         return lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
 
-    def load(self, programs: int = 1, splits: int = 1) -> None:
-        """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all, and copy
-        everything to the device."""
+    def load(self, programs: int = 1, splits: int = 1, block: int = 1) -> None:
+        """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all and whole
+        blocks of tokens each, and copy everything to the device."""
         visible, self.splits = self.visible, splits
         size = np.maximum(visible.sum() / programs, visible / splits)
-        self.lines[:, SPLIT] = np.maximum(np.ceil(size / BLOCK), 1) * BLOCK
+        self.lines[:, SPLIT] = np.maximum(np.ceil(size / block), 1) * block
         host = torch.from_numpy(self.host)
         if self.device.is_cuda:
             host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way

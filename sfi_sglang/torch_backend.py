@@ -13,7 +13,7 @@ from sglang.srt.layers.radix_attention import AttentionType
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from torch import Tensor
 
-from sfi_sglang import carry, selector
+from sfi_sglang import carry, doors, selector
 from sfi_sglang import torch_executor as attention
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.state import RequestState, SparseMemory
@@ -36,6 +36,12 @@ class SFITorchBackend(TorchNativeAttnBackend):
     """Slow-fast attention over SGLang's token-to-KV pool."""
 
     def __init__(self, runner, planner: Planner):
+        """
+        Raises:
+            ValueError: another backend serves the prefill, so that no prompt would leave a memory.
+        """
+        if runner.prefill_attention_backend_str != doors.BACKEND:
+            raise ValueError("sfi's torch executor serves the prefill too: give --attention-backend sfi alone")
         super().__init__(runner)
         self.planner = planner
         self.kv_heads = self.token_to_kv_pool.get_key_buffer(0).shape[-2]  # of this tensor-parallel rank

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sfi_sglang.device_memory import DeviceMemory
 from sfi_sglang.kernels.decode import decode, locate
+from sfi_sglang.kernels.launch import Launch
 from sfi_sglang.row_table import RowTable
 
 
@@ -27,17 +28,21 @@ class RowAttention(Protocol):
 
 
 class TritonAttention:
-    """Any number of tokens. With `tap`, slow rows leave their logits behind."""
+    """Any number of tokens. With `tap`, slow rows leave their logits behind. processors: of the GPU."""
 
-    def __init__(self, memory: DeviceMemory, table: RowTable, req_to_token: Tensor, programs: int, tap: bool) -> None:
+    def __init__(
+        self, memory: DeviceMemory, table: RowTable, req_to_token: Tensor, launch: Launch, processors: int, tap: bool
+    ) -> None:
         self.memory, self.table, self.req_to_token = memory, table, req_to_token
-        self.programs, self.tap = programs, tap  # programs: that a pass is cut into
+        self.launch, self.tap = launch, tap
+        self.programs = launch.waves * processors
 
     def fits(self, tokens: int) -> bool:
         return True
 
     def prepare(self, rows: int) -> None:
-        self.table.load(self.programs // self.memory.shape.kv_heads, self._splits(rows))
+        shape = self.memory.shape
+        self.table.load(self.programs // shape.kv_heads, self._splits(rows), self.launch.tokens(shape.dim))
 
     def _splits(self, rows: int) -> int:
         """Grid of the attention kernel, the same at a graph's capture and replay."""
@@ -63,4 +68,5 @@ class TritonAttention:
             scale,
             self._splits(q.shape[0]),
             self.tap,
+            self.launch,
         )

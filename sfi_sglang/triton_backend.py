@@ -13,11 +13,12 @@ import torch
 from sglang.srt.layers.attention.base_attn_backend import AttentionBackend, SharedReadEnds
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from sglang.srt.model_executor.runner_utils.capture_mode import get_capture_attention_variant
+from sglang.srt.runtime_context import get_parallel
 from torch import Tensor
 
 from sfi_sglang import config, doors, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
-from sfi_sglang.kernels import evidence
+from sfi_sglang.kernels import evidence, launch
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.prompt import PromptObserver
 from sfi_sglang.row_table import RowTable, fast_tokens
@@ -28,7 +29,6 @@ STOCK_CUDA, STOCK_CPU = "flashinfer", "torch_native"  # decode of batches withou
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
 # What the kernels cover:
 HEAD_DIMS, MAX_GROUP, DTYPES = (64, 128, 256), 16, (torch.bfloat16, torch.float16)
-FAST_WAVES, MIXED_WAVES = 5, 4  # programs per multiprocessor that a pass is cut into; the best of a sweep on an H200
 
 
 class SFITritonBackend(AttentionBackend):
@@ -52,8 +52,8 @@ class SFITritonBackend(AttentionBackend):
         self.table = RowTable(self.shape.graph_rows, self.shape.evidence_tokens, runner.device)
         parts = (self.memory, self.table, self.req_to_token)
         self.attention: dict[str, RowAttention] = {
-            FAST: TritonAttention(*parts, FAST_WAVES * processors, tap=False),
-            MIXED: TritonAttention(*parts, MIXED_WAVES * processors, tap=True),
+            FAST: TritonAttention(*parts, launch.FAST, processors, tap=False),
+            MIXED: TritonAttention(*parts, launch.MIXED, processors, tap=True),
         }
         if self.shape.flashinfer:
             from sfi_sglang.flashinfer_attention import FlashInferAttention
@@ -176,7 +176,8 @@ def _shape(runner) -> Shape:
     model = runner.model_config
     keys = runner.token_to_kv_pool.get_key_buffer(0)  # [slots, KV heads of this rank, D]
     kv_heads, dim = keys.shape[1:]
-    group = model.num_attention_heads // model.get_total_num_kv_heads()
+    heads = model.num_attention_heads // get_parallel().attn_tp_size
+    group = heads // kv_heads  # with more ranks than KV heads each rank has a copy of one and a part of its query heads
     if dim not in HEAD_DIMS or group > MAX_GROUP or (keys.is_cuda and keys.dtype not in DTYPES):
         raise ValueError(
             f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
@@ -187,4 +188,4 @@ def _shape(runner) -> Shape:
     if flashinfer and keys.shape[0] * kv_heads > torch.iinfo(torch.int32).max:
         raise ValueError(f"{keys.shape[0]} KV slots are too many for --sfi-executor flashinfer: use triton")
     limits |= {"requests": runner.max_running_requests, "graph_rows": runner.req_to_token_pool.size}
-    return Shape(model.num_hidden_layers, group * kv_heads, kv_heads, dim, **limits, flashinfer=flashinfer)
+    return Shape(model.num_hidden_layers, heads, kv_heads, dim, **limits, flashinfer=flashinfer)

@@ -5,6 +5,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sfi_sglang.kernels import decode, evidence, pack, rows, select, stages
+from sfi_sglang.kernels.launch import FAST, MIXED
 
 TARGET = GPUTarget("cuda", 90, 32)
 HEAD = {"KV": 8, "COLS": rows.COLUMNS}
@@ -38,9 +39,9 @@ def compile_one(function, **constants) -> None:
 
 def main() -> None:
     for dim in (64, 128, 256):
-        for tap in (False, True):
+        for tap, launch in ((False, FAST), (True, MIXED)):
             shape = {"G": 4, "D": dim, "SPLITS": 64, "WITH_TAP": tap, "CHAINED": True, **HEAD}
-            compile_one(decode._attend, M=16, BLOCK=decode.BLOCK, AHEAD=decode.AHEAD, **shape)
+            compile_one(decode._attend, M=16, BLOCK=launch.tokens(dim), AHEAD=decode.AHEAD, **shape)
             compile_one(decode._merge, **shape)
     compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(pack._pack, BLOCK=1024, **HEAD)

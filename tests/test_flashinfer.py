@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sfi_sglang import config
 from sfi_sglang.device_memory import DeviceMemory, Shape
 from sfi_sglang.flashinfer_attention import FlashInferAttention, indptr_of
+from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.pack import pack
 from sfi_sglang.options import SFIOptions
 from sfi_sglang.plan import Planner, Row, Step
@@ -161,8 +162,8 @@ def test_attention_equals_ours_inside_a_graph(kv_heads, group):
     q = torch.randn(layers, rows, kv_heads * group, dim, device=DEVICE, dtype=dtype)
     req_to_token = torch.randperm(slots, device=DEVICE).int().view(rows, -1)
     pool_rows = torch.arange(rows, device=DEVICE).flip(0)
-    programs = 5 * torch.cuda.get_device_properties(0).multi_processor_count
-    ours = TritonAttention(memory, table, req_to_token, programs, tap=False)
+    processors = torch.cuda.get_device_properties(0).multi_processor_count
+    ours = TritonAttention(memory, table, req_to_token, launch.FAST, processors, tap=False)
     theirs = FlashInferAttention(memory, table, req_to_token, dtype)
 
     def all_layers(attention) -> torch.Tensor:

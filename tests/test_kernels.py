@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sfi_sglang import selector
 from sfi_sglang.kernels import evidence, rows, stages
 from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
+from sfi_sglang.kernels.launch import FAST, MIXED
 from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.kernels.select import select
 from sfi_sglang.options import SelectorOptions
@@ -80,7 +81,21 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
     out = torch.full_like(q, torch.nan)
     slots = torch.full((len(lengths), 1, kv_heads, keep), -1, dtype=torch.int32, device=DEVICE)
     locate(memory.to(DEVICE), req_to_token, pool_rows, table(*lines), slots)
-    decode(q, keys, values, req_to_token, pool_rows, slots[:, 0], table(*lines), buffers, out, dim**-0.5, SPLITS, False)
+    decode(
+        q,
+        keys,
+        values,
+        req_to_token,
+        pool_rows,
+        slots[:, 0],
+        table(*lines),
+        buffers,
+        out,
+        dim**-0.5,
+        SPLITS,
+        False,
+        FAST,
+    )
     for row, line in enumerate(visible):
         for head, positions in enumerate(line):
             group_rows = slice(head * group, (head + 1) * group)
@@ -117,7 +132,19 @@ def test_tapped_evidence_of_a_slow_row(agreement, group, length, offset, seed):
     chosen = torch.zeros(2, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     pool_rows = torch.tensor([0, 1], device=DEVICE)
     decode(
-        q, keys, values, req_to_token, pool_rows, chosen, meta, buffers, torch.empty_like(q), dim**-0.5, SPLITS, True
+        q,
+        keys,
+        values,
+        req_to_token,
+        pool_rows,
+        chosen,
+        meta,
+        buffers,
+        torch.empty_like(q),
+        dim**-0.5,
+        SPLITS,
+        True,
+        MIXED,
     )
     scores = torch.full((kv_heads, pages * TILE), torch.nan, device=DEVICE)
     evidence.merge_logits(buffers, meta, owners.to(DEVICE), scores)

@@ -31,7 +31,7 @@ def test_dense_fast_and_slow_rows():
     table.dense(1, 3000)
     assert table.slow_row(1, 3000, OPTIONS, TableMemory(memory.table, 1)) == TILE  # rows share no page
     table.fast(2, 305, OPTIONS, memory)
-    table.load(programs=64, splits=16)
+    table.load(programs=64, splits=16, block=64)
     assert visible(table).tolist() == [300, 3000, 4 + 40 + 305 - 272, 1]
     assert table.slow_rows.tolist() == [0, 1, -1, -1]
     assert table.owners.tolist() == [0, 1, 1, 1, -1]
@@ -51,7 +51,7 @@ def test_splits_cover_every_row(lengths, programs, splits):
     table = RowTable(4, TILE, "cpu")
     for row, length in enumerate(lengths):
         table.dense(row, length)
-    table.load(programs, splits)
+    table.load(programs, splits, block=64)
     size = table.rows[:, row_table.SPLIT].numpy()
     assert (size * splits >= visible(table)).all()
     assert (size > 0).all()

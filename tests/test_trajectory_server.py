@@ -4,13 +4,15 @@ import json
 
 import pytest
 from chromium import render
+from rich.console import Console
 from typer.testing import CliRunner
 
+from sfi_sglang.trajectory import validate
 from sfi_sglang.trajectory.cli import app
 from sfi_sglang.trajectory.counters import from_server
 from sfi_sglang.trajectory.endpoint import Endpoint
+from sfi_sglang.trajectory.formats import load
 from sfi_sglang.trajectory.records import read
-from sfi_sglang.trajectory.validate import gained, replay_all, single_calls
 
 pytestmark = pytest.mark.server
 SHORT = {"trajectories": 2, "turns": 2, "output_tokens": 8, "delay": [0.0, 0.0]}
@@ -27,7 +29,9 @@ def test_fixed_history_gives_equal_tokens_to_both_modes(server, tmp_path):
     arguments = ["run", "smoke", "--server", server, "--set", json.dumps(SHORT), "--sfi", '{"budget": 128}']
     arguments += ["--repeats", "1", "--loads", "2", "--out", str(path)]
     output = bench(*arguments)
-    runs = {(run.mode, run.trajectory): run for run in read(path).runs}
+    results = read(path)
+    assert "--radix-cache-backend sfi" in results.header.provenance["server"]
+    runs = {(run.mode, run.trajectory): run for run in results.runs}
     assert len(runs) == 4 and not any(run.error for run in runs.values())
     for name in {run.trajectory for run in runs.values()}:
         dense, sfi = runs["dense", name].calls, runs["sfi", name].calls
@@ -54,12 +58,28 @@ def test_live_agents_are_checked_and_leave_transcripts(server, tmp_path):
     assert "Right answers" in (tmp_path / "live" / "report.md").read_text()
 
 
-def test_our_figures_are_those_of_the_servers_counters(server):
+def test_each_client_is_compared_with_the_servers_counters_of_its_run(server, monkeypatch):
+    """SGLang's benchmark needs packages that we do not: we send its trace in its place."""
+
+    def benchmark(endpoint, trace, calls, out):
+        return validate.replay_all(endpoint, load(trace))
+
+    monkeypatch.setattr(validate, "sglang_benchmark", benchmark)
     endpoint = Endpoint.connect(server)
-    workload = single_calls(2, from_server(endpoint.url, endpoint.model, ""))
-    before = endpoint.counters()
-    ours = replay_all(endpoint, workload)
-    theirs = gained(before, endpoint, 2)
-    for key in ("prompt_tokens", "output_tokens"):
-        assert ours[key] == theirs[key]
-    assert theirs["e2e_ms"] <= ours["e2e_ms"] < 1.5 * theirs["e2e_ms"]
+    result = validate.compare_clients(endpoint, from_server(endpoint.url, endpoint.model, ""), 1, 1)
+    one, *others = result["medians"].values()
+    assert len(others) == 3
+    for key in validate.COUNTERS:
+        assert all(other[key] == one[key] for other in others)
+    for client in (validate.OURS, validate.THEIRS):
+        assert 0 <= result["apart"][f"{client} over {validate.SERVER[client]}"]["e2e_ms"] < 0.5
+    console = Console(record=True, width=120)
+    validate.show(result, console)
+    assert "ours over sglang's" in console.export_text()
+
+
+def test_of_quotients_the_median_counts():
+    runs = {validate.OURS: [4, 6, 9], validate.SERVER[validate.OURS]: [4, 4, 9]}
+    runs |= {validate.THEIRS: [2, 2, 3], validate.SERVER[validate.THEIRS]: [1, 1, 3]}
+    rows = {name: [dict.fromkeys(validate.METRICS, value) for value in values] for name, values in runs.items()}
+    assert [figures["ttft_ms"] for figures in validate.apart(rows).values()] == [0.0, 1.0, 2.0, 3.0]

@@ -240,7 +240,7 @@ def execute(
     from sfi_sglang.evals.report import provenance
 
     chosen: list[Mode] = known("--modes", modes, ("dense", "sfi"))
-    header = header.model_copy(update={"provenance": provenance()})
+    header = header.model_copy(update={"provenance": {**provenance(), "server": endpoint.launch_command()}})
     writer = Writer(path, header, len(works))
     if writer.runs:
         console.print(f"going on with {path}: {len(writer.runs)} runs are there", soft_wrap=True)

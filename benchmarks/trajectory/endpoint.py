@@ -1,10 +1,13 @@
 """The server under test: its model, its radix cache, its counters."""
 
+import shlex
 import time
 from dataclasses import dataclass
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
+
+from sfi_sglang.evals.report import without_folders
 
 TIMEOUT = 30.0
 FLUSH_ATTEMPTS = 100  # a tenth of a second apart: SGLang refuses while the last request is being put away
@@ -48,6 +51,14 @@ class Endpoint:
                 )
             time.sleep(0.1)
         raise RuntimeError(f"cache: {self.url} refused to empty its prefix cache, is somebody else using it?")
+
+    def launch_command(self) -> str | None:
+        """How the server was started, as it says itself (SGLang's /server_info); None where it does not."""
+        reply = requests.get(f"{self.url}/server_info", timeout=TIMEOUT)
+        try:
+            return without_folders(shlex.split(reply.json()["launch_command"]))
+        except (requests.JSONDecodeError, LookupError, TypeError, AttributeError):
+            return None
 
     def counters(self) -> dict[str, float]:
         """Prometheus samples summed over labels; empty if the server has none (SGLang: --enable-metrics)."""

@@ -3,6 +3,7 @@
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,11 +38,14 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def without_folders(arguments: Iterable[str]) -> str:
+    """A command line. Absolute paths are cut to their last part: they say nothing to others."""
+    return shlex.join(Path(argument).name if argument.startswith("/") else argument for argument in arguments)
+
+
 def provenance() -> dict:
-    """Absolute paths are cut to their last part: they say nothing to others."""
     program = Path(sys.argv[0])
     name = f"python -m benchmarks.{program.stem}" if program.parent.name == "benchmarks" else program.name
-    arguments = [Path(arg).name if arg.startswith("/") else arg for arg in sys.argv[1:]]
-    command = " ".join([name, shlex.join(arguments)]).strip()
+    command = f"{name} {without_folders(sys.argv[1:])}".strip()
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {"command": command, "date": now, "machine": machine(), "versions": versions()}
