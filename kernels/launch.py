@@ -1,7 +1,8 @@
 """How the attention kernel is launched, and programmatic dependent launch: on Hopper and later a kernel of a chain
 starts while the one before it still drains.
 
-What a kernel reads ahead of `chained` must be older than its predecessor: the row metadata and SGLang's tables.
+What a kernel reads ahead of `chained` must be older than its predecessor: the row metadata, SGLang's tables, and the
+slots of `locate`, which lets nobody in before it has ended.
 """
 
 from dataclasses import dataclass
