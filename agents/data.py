@@ -1,18 +1,17 @@
-"""Questions about a SQLite database of what this Python knows of characters, HTML, HTTP and media types.
+"""Questions about a SQLite database of data sets that plotly ships: countries, medals, an election, restaurant bills.
 
-The database is built from the standard library, so every machine has it. The right answers come from our own queries.
+The right answers come from our own queries.
 """
 
-import html.entities
-import http
-import mimetypes
+import csv
+import gzip
+import io
 import sqlite3
-import sys
 import tempfile
 import time
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from sfi_sglang.agents.program import Program, Task
 from sfi_sglang.agents.tools import ANSWER, CALCULATE, Arguments, Tool, ToolError
 
 ABOUT = "You answer questions about a SQLite database."
-TABLES = {
-    "characters": "code INTEGER PRIMARY KEY, name TEXT, category TEXT, width TEXT",
-    "entities": "entity TEXT PRIMARY KEY, code INTEGER",
-    "statuses": "code INTEGER PRIMARY KEY, phrase TEXT, description TEXT",
-    "media_types": "extension TEXT PRIMARY KEY, type TEXT",
+DATASETS = resources.files("plotly") / "package_data" / "datasets"
+TABLES = {  # each from the file of its name, whose texts SQLite converts to these types
+    "gapminder": "country TEXT, continent TEXT, year INTEGER, lifeExp REAL, pop INTEGER, gdpPercap REAL",
+    "medals": "nation TEXT PRIMARY KEY, gold INTEGER, silver INTEGER, bronze INTEGER",
+    "election": "district TEXT, Coderre INTEGER, Bergeron INTEGER, Joly INTEGER, total INTEGER, winner TEXT",
+    "tips": "total_bill REAL, tip REAL, smoker TEXT, day TEXT, time TEXT, size INTEGER",
 }
 MAX_ROWS, MAX_CELL = 20, 80
 MAX_SECONDS, MAX_BYTES = 2.0, 100_000  # of a query; of a text, a blob or the SQL
@@ -48,12 +48,13 @@ class Database:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sfi-data-")
-        self.path = Path(self._folder.name) / "python.sqlite"
+        self.path = Path(self._folder.name) / "datasets.sqlite"
         with closing(sqlite3.connect(self.path)) as connection, connection:
-            for table, rows in contents().items():
-                connection.execute(f"CREATE TABLE {table} ({TABLES[table]})")
-                marks = ", ".join("?" * len(TABLES[table].split(",")))
-                connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+            for table, columns in TABLES.items():
+                names = [column.split()[0] for column in columns.split(", ")]
+                connection.execute(f"CREATE TABLE {table} ({columns})")
+                values = ", ".join(f":{name}" for name in names)
+                connection.executemany(f"INSERT INTO {table} VALUES ({values})", dataset(table))
 
     def schema(self, call: Schema) -> str:
         """Columns and row counts."""
@@ -96,23 +97,14 @@ def _allow_reading(action: int, *details: Any) -> int:
     return sqlite3.SQLITE_OK if action in READING else sqlite3.SQLITE_DENY
 
 
-def contents() -> dict[str, Iterable[tuple[Any, ...]]]:
-    """The rows of each of TABLES."""
-    characters = ((code, unicodedata.name(chr(code), None)) for code in range(sys.maxunicode + 1))
-    return {
-        "characters": (
-            (code, name, unicodedata.category(chr(code)), unicodedata.east_asian_width(chr(code)))
-            for code, name in characters
-            if name
-        ),
-        "entities": html.entities.name2codepoint.items(),
-        "statuses": ((status.value, status.phrase, status.description) for status in http.HTTPStatus),
-        "media_types": mimetypes.MimeTypes().types_map[True].items(),
-    }
+def dataset(name: str) -> Iterator[dict[str, str]]:
+    """The rows of one of plotly's data sets, by column."""
+    text = gzip.decompress((DATASETS / f"{name}.csv.gz").read_bytes()).decode()
+    return csv.DictReader(io.StringIO(text))
 
 
 def data() -> Program:
-    """The program over a new database, which takes about a second to build."""
+    """The program over a new database."""
     database = Database()
     tools = [
         Tool("schema", "show a table's columns", Schema, database.schema),
@@ -124,25 +116,26 @@ def data() -> Program:
 
 
 def make_tasks(database: Database) -> list[Task]:
-    """Questions with one number or name as the answer."""
+    """Questions with one number or name as the answer. No SQL ends in a digit: SmolLM2 would go on with braces."""
     return [
-        _task(database, "currency signs", "How many characters have the category Sc?", "characters",
-              "SELECT count(*) AS number, category FROM characters WHERE category LIKE '%Sc%'",
-              "The number of characters is"),
-        _task(database, "code of hearts", "What code has the HTML entity hearts?", "entities",
-              "SELECT code, entity FROM entities WHERE entity LIKE '%hearts%'", "The code of hearts is"),
-        _task(database, "misdirected request", "Which HTTP status code means Misdirected Request?", "statuses",
-              "SELECT code FROM statuses WHERE phrase = 'Misdirected Request'", "The status code is"),
-        _task(database, "loop detected", "Which HTTP status code means Loop Detected?", "statuses",
-              "SELECT code, phrase FROM statuses WHERE phrase LIKE '%Loop%'", "The status code is"),
-        _task(database, "type of .csv", "Which media type has the extension .csv?", "media_types",
-              "SELECT type, extension FROM media_types WHERE extension LIKE '%csv%'", "The media type is"),
-        _task(database, "name of spades", "Which character name has the HTML entity spades?", "entities",
-              "SELECT name, entity FROM entities JOIN characters USING (code) WHERE entity LIKE '%spades%'",
-              "The name is"),
-        _task(database, "largest category", "Which category has the most characters?", "characters",
-              "SELECT category, count(*) AS number FROM characters GROUP BY category ORDER BY number DESC LIMIT 1",
-              "The category is"),
+        _task(database, "gold of Canada", "How many gold medals has Canada?", "medals",
+              "SELECT gold, nation FROM medals WHERE nation = 'Canada'", "The number of gold medals is"),
+        _task(database, "silver medals", "How many silver medals were won in all?", "medals",
+              "SELECT sum(silver) AS silver FROM medals", "The number of silver medals is"),
+        _task(database, "districts of Joly", "How many districts did Joly win?", "election",
+              "SELECT count(*) AS districts FROM election WHERE winner = 'Joly'", "The number of districts is"),
+        _task(database, "votes", "How many votes were counted in all?", "election",
+              "SELECT sum(total) AS votes FROM election", "The number of votes is"),
+        _task(database, "largest size", "What is the largest size of a party at a table?", "tips",
+              "SELECT max(size) AS size FROM tips", "The largest size is"),
+        _task(database, "longest life", "Which country had the longest life expectancy?", "gapminder",
+              "SELECT country, max(lifeExp) AS life FROM gapminder", "The country is"),
+        _task(database, "fewest countries", "Which continent has the fewest countries?", "gapminder",
+              "SELECT continent FROM gapminder GROUP BY continent ORDER BY count(DISTINCT country) LIMIT 1;",
+              "The continent is"),
+        _task(database, "continent of 9 gold medals", "On which continent is the nation with 9 gold medals?", "medals",
+              "SELECT DISTINCT continent FROM medals JOIN gapminder ON nation = country WHERE gold = 9;",
+              "The continent is"),
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ runner = CliRunner(env={"COLUMNS": "160"})
 
 SFI = {"budget": 64, "recent": 32, "sink": 4}
 MODES = pytest.mark.parametrize("sfi", [None, SFI], ids=["dense", "sfi"])
-SHORT = [("repo", "files of json"), ("data", "misdirected request"), ("repo-frontend", "files of json")]
+SHORT = [("repo", "files of json"), ("data", "gold of Canada"), ("repo-frontend", "files of json")]
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def test_without_a_plan_the_model_may_call_any_tool(server, model):
 
 def test_the_agent_command(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = ["--server", server, "--task", "misdirected request", "--max-steps", "3", "--dense"]
+    options = ["--server", server, "--task", "gold of Canada", "--max-steps", "3", "--dense"]
     done = runner.invoke(app, ["agent", "data", *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "misdirected request" in done.output and "dense: right answers" in done.output
+    assert "gold of Canada" in done.output and "dense: right answers" in done.output
     assert len(list(tmp_path.glob("runs/agent/data/dense/*.json"))) == 1
