@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import openai
+import openai.resources.chat.completions  # openai would load it within the first request's time
 
 Message = dict[str, Any]
 
