@@ -202,4 +202,4 @@ def test_the_command_refuses_unknown_names():
     wrong = runner.invoke(app, ["agent", "absent", "--server", "http://127.0.0.1:9"])
     assert wrong.exit_code == 2 and "'absent' is none of repo" in wrong.output
     wrong = runner.invoke(app, ["agent", "data", "--task", "absent", "--server", "http://127.0.0.1:9"])
-    assert wrong.exit_code == 2 and "--task" in wrong.output and "currency signs" in wrong.output
+    assert wrong.exit_code == 2 and "--task" in wrong.output and "gold of Canada" in wrong.output
