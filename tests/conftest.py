@@ -30,12 +30,9 @@ def probe_env(**extra: str) -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(items):
-    """One worker has the tests that need a server, so that they share it; another has the pure ones meanwhile. Alone,
-    the pure ones come first. GPU tests are skipped only where no GPU exists."""
+    """Pure tests first: they fail fast and need no server. GPU tests are skipped only where no GPU exists."""
     items.sort(key=lambda item: "server" in item.keywords)
     for item in items:
-        if "server" in item.keywords:
-            item.add_marker(pytest.mark.xdist_group("server"))
         if "gpu" in item.keywords and not GPU:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
