@@ -1,9 +1,9 @@
 """The k best candidates of every layer and KV head of every slow row, in ascending order, in one launch.
 
 A sample of a long line of scores gives a bar that a little more than k of them should reach; one scan keeps those, and
-an exact radix select finds the k-th among the kept. Masses of equal scores at the bar make the bar itself the k-th. If
-the sample misled, the radix select runs over the whole line. Of equal scores the earlier position wins, so the choice
-repeats bit for bit.
+an exact radix select finds the k-th among the kept. Of scores that equal the bar about k are kept at most: they may be
+masses, and then the bar itself is the k-th. If the sample misled, the radix select runs over the whole line. Of equal
+scores the earlier position wins, so the choice repeats bit for bit.
 """
 
 import triton
@@ -67,7 +67,7 @@ def _select(
     line += buffer.to(tl.int64) * stride_buffer
     room = n // 2
     target = memory + tl.load(rows + MEMORY).to(tl.int64) * stride_memory + tl.program_id(0).to(tl.int64) * keep_columns
-    kept, above = 0, 0  # scores that reach the bar, that exceed it
+    kept, above = 0, 0  # scores that are kept, that exceed the bar
     bar = tl.zeros([], tl.uint32)
     if n >= 2 * SAMPLED:
         expected = keep.to(tl.float32) / n * SAMPLED
@@ -77,7 +77,7 @@ def _select(
             i = start + tl.arange(0, BLOCK)
             value = tl.load(line + i, mask=i < n, other=LOWEST)
             key = _sortable(value)
-            passes = (key >= bar) & (i < n)
+            passes = ((key > bar) | ((key == bar) & (kept - above < keep))) & (i < n)
             slot = kept + tl.cumsum(passes.to(tl.int32), 0) - 1
             tl.store(spare + slot, value, mask=passes & (slot < room))
             tl.store(spare + room + slot, i.to(tl.float32, bitcast=True), mask=passes & (slot < room))
