@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/sfi-sglang demo
 
 test: setup lint browser
-	$(BIN)/python -m pytest --cov-fail-under=90
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadgroup --cov-fail-under=90
 
 lint: setup
 	$(BIN)/ruff check .
