@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml
 demo: setup
 	$(BIN)/sfi-sglang demo
 
+# Two workers on two cores: a server's threads must not wait busily.
 test: setup lint browser
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadgroup --cov-fail-under=90
 

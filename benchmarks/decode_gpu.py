@@ -16,6 +16,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -71,18 +72,23 @@ def parse_cases(text: str) -> list[tuple[int, int]]:
     return [(int(batch), int(context)) for batch, context in pairs]
 
 
-async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int) -> tuple[list[np.ndarray], list[int]]:
-    """When each request's tokens came (seconds), and its slow steps."""
+async def stream(engine, prompt: list[int], sfi: dict | None, tokens: int) -> AsyncIterator[dict]:
+    """One request's meta_info, chunk by chunk; greedy, always `tokens` tokens."""
     params: dict = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens}
     if sfi:
         params["custom_params"] = {"sfi": sfi}
+    async for chunk in await engine.async_generate(input_ids=prompt, sampling_params=params, stream=True):
+        yield chunk["meta_info"]
+
+
+async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int) -> tuple[list[np.ndarray], list[int]]:
+    """When each request's tokens came (seconds), and its slow steps."""
 
     async def one(prompt):
         stamps, info = [], {}
-        async for chunk in await engine.async_generate(input_ids=prompt, sampling_params=params, stream=True):
-            stamps += [time.perf_counter()] * (chunk["meta_info"]["completion_tokens"] - len(stamps))
-            info = chunk["meta_info"].get("sfi") or {}
-        return np.array(stamps), info.get("slow_steps", 0)
+        async for info in stream(engine, prompt, sfi, tokens):
+            stamps += [time.perf_counter()] * (info["completion_tokens"] - len(stamps))
+        return np.array(stamps), (info.get("sfi") or {}).get("slow_steps", 0)
 
     replies = await asyncio.gather(*(one(prompt) for prompt in prompts))
     return [stamps for stamps, _ in replies], [slow for _, slow in replies]

@@ -23,24 +23,24 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from benchmarks.decode_gpu import WARM_UP, decode, launch, parse_cases
+from benchmarks.decode_gpu import WARM_UP, decode, launch, parse_cases, stream
 from sfi_sglang.cli import console
 from sfi_sglang.evals.report import provenance
 
 FEWEST = 50  # kernels in a step's graph; what is smaller is not the model
 NEVER = 4096
-FAMILIES = {
+FAMILIES = {  # the first that matches
+    "dense attention (FlashInfer)": r"flashinfer|BatchDecode|BatchPrefill|MergeStates",
     "matrix products": r"gemm|nvjet|cutlass|cublas|splitk|gemv",
     "norms": r"norm",
     "rotary embedding, KV writes": r"rope|rotary|kv_buffer|store_cache|kvcache",
     "activation": r"silu|act_and_mul|gelu",
-    "dense attention (FlashInfer)": r"flashinfer|BatchDecode|BatchPrefill|MergeStates",
 }
 
 
 @dataclass
 class Profile:
-    """One kind of step. Microseconds; medians over steps."""
+    """One kind of step. Microseconds; medians over steps; kernels: means."""
 
     batch: int
     context: int
@@ -57,7 +57,8 @@ def family(name: str) -> str:
     for label, pattern in FAMILIES.items():
         if re.search(pattern, name, re.IGNORECASE):
             return label
-    return re.split(r"[<(]", name.removeprefix("void "))[0].split("::")[-1]
+    name = name.removeprefix("void ").replace("(anonymous namespace)::", "")
+    return re.split(r"[<(]", name)[0].split("::")[-1]
 
 
 def analyse(trace: dict, batch: int, context: int, mode: str) -> Profile:
@@ -98,22 +99,17 @@ async def record(engine, prompts: list[list[int]], options: list[dict | None], t
     """Trace of the last steps that all requests share."""
     from sglang.srt.managers.io_struct import ProfileReq
 
-    begun, decoding = 0, asyncio.Event()
+    decoding = [asyncio.Event() for _ in prompts]
 
-    async def one(prompt: list[int], sfi: dict | None) -> None:
-        nonlocal begun
-        params: dict = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens + WARM_UP}
-        if sfi:
-            params["custom_params"] = {"sfi": sfi}
-        async for chunk in await engine.async_generate(input_ids=prompt, sampling_params=params, stream=True):
-            if chunk["meta_info"]["completion_tokens"] == WARM_UP:
-                begun += 1
-                if begun == len(prompts):
-                    decoding.set()
+    async def one(prompt: list[int], sfi: dict | None, warm: asyncio.Event) -> None:
+        async for info in stream(engine, prompt, sfi, tokens + WARM_UP):
+            if info["completion_tokens"] >= WARM_UP:
+                warm.set()
 
     with tempfile.TemporaryDirectory() as folder:
-        requests = [asyncio.ensure_future(one(*pair)) for pair in zip(prompts, options, strict=True)]
-        await decoding.wait()
+        each = zip(prompts, options, decoding, strict=True)
+        requests = [asyncio.ensure_future(one(*request)) for request in each]
+        await asyncio.gather(*(warm.wait() for warm in decoding))
         await engine.tokenizer_manager.start_profile(
             ProfileReq(output_dir=folder, activities=["GPU"], with_stack=False, record_shapes=False)
         )

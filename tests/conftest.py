@@ -29,18 +29,6 @@ def probe_env(**extra: str) -> dict[str, str]:
     return {"PYTHONPATH": path, **extra}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config, items):
-    """Pure tests first: they fail fast and need no server. Of two workers (pytest-xdist), one takes the tests of the
-    shared server and the other all the rest. GPU tests are skipped only where no GPU exists."""
-    items.sort(key=_needs, reverse=config.getoption("loadgroup", False))
-    for item in items:
-        if _needs(item) in GROUPS:
-            item.add_marker(pytest.mark.xdist_group(GROUPS[_needs(item)]))
-        if "gpu" in item.keywords and not GPU:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
-
-
 GROUPS = {2: "small_answers", 3: "server"}  # fixtures that only one worker should pay for
 
 
@@ -48,6 +36,18 @@ def _needs(item) -> int:
     """0 for a pure test, 1 for one that starts a server of its own, else the group."""
     shared = next((number for number, fixture in GROUPS.items() if fixture in item.fixturenames), 0)
     return shared or int("server" in item.keywords)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    """Pure tests first: they fail fast and need no server. Of two workers (pytest-xdist), one takes the tests of the
+    shared server and the other all the rest. GPU tests are skipped only where no GPU exists."""
+    items.sort(key=_needs, reverse=config.getoption("loadgroup", False))
+    for item in items:
+        if group := GROUPS.get(_needs(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+        if "gpu" in item.keywords and not GPU:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.decode_gpu import step_times
-from benchmarks.profile_gpu import FEWEST, analyse
+from benchmarks.profile_gpu import FEWEST, analyse, family
 
 
 def test_only_steps_that_all_requests_share_count_and_whole_periods():
@@ -33,6 +33,19 @@ def test_a_profile_counts_each_microsecond_of_a_step_once():
     assert profile.busy == profile.graph == 8 * FEWEST + 2
     assert profile.kernels["_attend"] == pytest.approx((FEWEST / 2, 4 * FEWEST + 2))
     assert profile.kernels["matrix products"] == pytest.approx((FEWEST / 2, 4 * FEWEST))
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("void flashinfer::BatchPrefillWithPagedKVCacheKernel<flashinfer::Params>()", "dense attention (FlashInfer)"),
+        ("nvjet_tst_128x64_64x4_1x2_h_bz_splitK_TNT", "matrix products"),
+        ("void (anonymous namespace)::indexed<float>(int)", "indexed"),
+        ("_merge_logits", "_merge_logits"),
+    ],
+)
+def test_kernels_are_named_after_what_they_are_for(name, label):
+    assert family(name) == label
 
 
 def kernel(start, duration, name, graph):
