@@ -73,14 +73,16 @@ def client(server):
 
 
 def generate(url: str, text, sfi=None, tokens: int = 32, logprobs: bool = False, **params) -> dict:
-    """POST /generate, greedy, always `tokens` tokens. `text` and `sfi` may be lists, served as one batch."""
+    """POST /generate, greedy, always `tokens` tokens. `text` and `sfi` may be lists, served as one batch; as token
+    ids they reach the scheduler in one message, so that timing does not decide what runs together."""
 
     def one(value) -> dict:
         fixed = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True}
         return {**fixed, "custom_params": {"sfi": value}, **params}
 
     sampling = [one(value) for value in sfi] if isinstance(sfi, list) else one(sfi)
-    body = {"text": text, "sampling_params": sampling, "return_logprob": logprobs}
+    kind = "input_ids" if isinstance(text[0], list) else "text"
+    body = {kind: text, "sampling_params": sampling, "return_logprob": logprobs}
     reply = requests.post(f"{url}/generate", json=body, timeout=300)
     reply.raise_for_status()
     return reply.json()
