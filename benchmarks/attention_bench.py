@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.device_memory import DeviceMemory, Shape
+from sfi_sglang.kernels import evidence
 from sfi_sglang.kernels.launch import FAST, Launch
 from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.options import SFIOptions
-from sfi_sglang.refresh import Refresh
 from sfi_sglang.row_table import RowTable
 from sfi_sglang.triton_attention import TritonAttention
 
@@ -93,22 +93,20 @@ class Bench:
             if row < slow:
                 self.table.slow_row(row, self.context, self.options, line)
 
-    def attend(self, launch: Launch, tap: bool, refresh: bool = False) -> Callable[[], Tensor]:
-        """One pass over all layers, as a function to be timed; its result is the last layer's. refresh: with the tap,
-        also what makes memories of the logits, beside the attention."""
+    def attend(self, launch: Launch, tap: bool, merge: bool = False) -> Callable[[], Tensor]:
+        """One pass over all layers, as a function to be timed; its result is the last layer's. merge: with the tap,
+        also what makes evidence of the logits."""
         attention = TritonAttention(self.memory, self.table, self.req_to_token, launch, PROCESSORS, tap)
         attention.prepare(self.batch)
-        follower = Refresh(self.memory, self.table)
 
         def run() -> Tensor:
             attention.start(self.pool_rows)
             for layer in range(self.shape.layers):
                 keys, values = self.keys[layer % 2], self.values[layer % 2]
-                if refresh:
-                    follower.before(layer)
                 out = attention.run(self.q, keys, values, layer, self.scale)
-                if refresh:
-                    follower.after(layer, self.batch)
+                if merge:
+                    scores = self.memory.scores[0, layer]
+                    evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
             return out
 
         return run

@@ -158,13 +158,13 @@ def main(
         add("dense", bench, graph_time(bench.attend(FAST, tap=False)), full, bench.error(0))
         bench.fill(1, batch - 1)
         mixed = context * token + sparse * (batch - 1) // batch
-        add("1 slow, others fast", bench, graph_time(bench.attend(MIXED, tap=True)), mixed)
-        add("the same, refreshed", bench, graph_time(bench.attend(MIXED, tap=True, refresh=True)), mixed)
+        add("1 slow, others fast", bench, graph_time(bench.attend(MIXED, tap=True, merge=True)), mixed)
+        alone = graph_time(bench.attend(MIXED, tap=True))
+        add("1 slow, others fast, evidence not merged", bench, alone, mixed)
         scores = 2 * bench.shape.layers * bench.shape.kv_heads * context * 4
         add("refresh of 1 row", bench, graph_time(bench.refresh), scores)
         bench.fill(batch, 0)
-        add("all slow", bench, graph_time(bench.attend(MIXED, tap=True)), full)
-        add("the same, all refreshed", bench, graph_time(bench.attend(MIXED, tap=True, refresh=True)), full)
+        add("all slow", bench, graph_time(bench.attend(MIXED, tap=True, merge=True)), full)
         add("refresh of all rows", bench, graph_time(bench.refresh), scores * batch)
         add("prompt evidence of 1 row", bench, graph_time(prompt(bench)), context * token)
         del bench

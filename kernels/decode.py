@@ -218,8 +218,9 @@ def decode(
         BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, AHEAD=AHEAD,
         num_warps=launch.warps, num_stages=launch.stages, **CHAINED,
     )  # fmt: skip
+    merge_warps = 1 if splits <= 16 else 2  # the best on an H200
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,
-        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=2, **CHAINED,
+        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=merge_warps, **CHAINED,
     )  # fmt: skip
     return out

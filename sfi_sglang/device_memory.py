@@ -167,9 +167,9 @@ class DeviceMemory:
         )
         return cls(shape, MemoryTable(shape, device), scores, buffers)
 
-    def refresh(self, table, rows: int, evidence_rows: int, layers: slice = slice(None)) -> None:
-        """Select the memories of the slow ones among the first `rows` rows of `table` (row_table.py), all `layers` at
+    def refresh(self, table, rows: int, evidence_rows: int) -> None:
+        """Select the memories of the slow ones among the first `rows` rows of `table` (row_table.py), all layers at
         once; `evidence_rows` queries were merged per KV head."""
-        slow, scores = table.slow_rows[:rows], self.scores[:, layers]
-        stages.apply(scores, table.rows, slow, table.owners, evidence_rows)
-        select.select(scores, table.rows, slow, self.table.positions[:, layers])
+        slow = table.slow_rows[:rows]
+        stages.apply(self.scores, table.rows, slow, table.owners, evidence_rows)
+        select.select(self.scores, table.rows, slow, self.table.positions)

@@ -40,7 +40,6 @@ class PromptObserver:
         slots = torch.full((shape.kv_heads, TILE), -1, dtype=torch.int32, device=keys.device)
         scores = self.backend.memory.scores[0, 0, :, :TILE]
         prompt_evidence(keys.new_zeros(shape.kv_heads, rows, shape.dim), keys, slots, 1.0, False, scores)
-        self.backend.memory.refresh(self.table, 1, rows)
 
     def observe(self, q: Tensor, layer, forward_batch) -> None:
         """After layer `layer` of a prefill pass; q [tokens, heads * D]. The evidence waits for the last layer: there is

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from sfi_sglang import config, doors, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
-from sfi_sglang.kernels import launch
+from sfi_sglang.kernels import evidence, launch
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.prompt import PromptObserver
-from sfi_sglang.refresh import Refresh
 from sfi_sglang.row_table import RowTable, fast_tokens
 from sfi_sglang.triton_attention import RowAttention, TritonAttention
 
@@ -60,7 +59,6 @@ class SFITritonBackend(AttentionBackend):
             from sfi_sglang.flashinfer_attention import FlashInferAttention
 
             self.attention[FAST] = FlashInferAttention(*parts, runner.dtype)
-        self.refresh = Refresh(self.memory, self.table)
         self.variant = DENSE
         self.rows: list[Row] = []
         self.prompts = PromptObserver(self)
@@ -137,11 +135,12 @@ class SFITritonBackend(AttentionBackend):
             attention.start(forward_batch.req_pool_indices)
         q = q.contiguous().view(-1, self.shape.heads, self.shape.dim)
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
-        if self.variant == MIXED:
-            self.refresh.before(layer.layer_id)
         out = attention.run(q, keys, values, layer.layer_id, layer.scaling)
         if self.variant == MIXED:
-            self.refresh.after(layer.layer_id, q.shape[0])
+            scores = self.memory.scores[0, layer.layer_id]
+            evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
+            if layer.layer_id == self.shape.layers - 1:
+                self.memory.refresh(self.table, q.shape[0], self.shape.heads // self.shape.kv_heads)
         return out.view(q.shape[0], -1)
 
 
