@@ -104,7 +104,7 @@ def test_small_pool_evictions_thinking_template_and_soak(tmp_path):
     template = tmp_path / "thinking.jinja"
     template.write_text(TEMPLATE)
     flags = [*soak.FLAGS, "--sfi-memory-mb", "2", "--chat-template", str(template)]
-    with running_server(flags=flags, log=tmp_path / "log", env=probe_env()) as url:
+    with running_server(flags=flags, log=tmp_path / "log", env=probe_env(traced=False)) as url:
         evicted_and_recomputed(url)
         dropped_reasoning(OpenAI(base_url=f"{url}/v1", api_key="none"))
         result = soak.soak(url, turns=48, conversations=8, store_mb=2)

@@ -34,7 +34,7 @@ def write_adapter(folder):
 def test_adapters_never_share_a_memory(tmp_path):
     write_adapter(tmp_path)
     flags = ["--enable-lora", "--lora-paths", f"a={tmp_path}", "--lora-backend", "torch_native"]
-    env = probe_env(PROBE_UNPIN="1")
+    env = probe_env(traced=False, PROBE_UNPIN="1")
     sfi = {"budget": 64, "recent": 32, "carry": "merge"}
     params = {"temperature": 0, "max_new_tokens": 8, "ignore_eos": True, "custom_params": {"sfi": sfi}}
     with running_server(flags=flags, log=tmp_path / "server.log", env=env) as url:

@@ -17,7 +17,7 @@ CORES = "|".join("0" * RANKS)
 def test_ranks_decide_alike_and_like_one_rank(small_answers, tmp_path):
     steps = tmp_path / "steps"
     steps.mkdir()
-    env = probe_env(SGLANG_CPU_OMP_THREADS_BIND=CORES, PROBE_STEPS=str(steps))
+    env = probe_env(traced=False, SGLANG_CPU_OMP_THREADS_BIND=CORES, PROBE_STEPS=str(steps))
     flags = [*FLAGS, "--sfi-executor", "torch", "--tp", str(RANKS)]
     with running_server(flags=flags, env=env, log=tmp_path / "server.log") as url:
         replies = answers(url)
