@@ -41,7 +41,7 @@ class Shape:
         """Most splits of one row: enough that one long row fills the GPU, fewer where many rows do."""
         return 64 if self.graph_rows <= 32 else 32 if self.graph_rows <= 64 else 16
 
-    def fast_splits(self, rows: int, programs: int) -> int:
+    def pass_splits(self, rows: int, programs: int) -> int:
         """Splits of each of `rows` rows of about equal length that make `programs` programs: a power of two."""
         even = -(-programs // (rows * self.kv_heads))
         return min(self.splits, max(2, 1 << (even - 1).bit_length()))

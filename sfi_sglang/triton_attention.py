@@ -45,9 +45,8 @@ class TritonAttention:
         self.table.load(self.programs // shape.kv_heads, self._splits(rows), self.launch.tokens(shape.dim))
 
     def _splits(self, rows: int) -> int:
-        """Grid of the attention kernel, the same at a graph's capture and replay."""
-        shape = self.memory.shape
-        return shape.splits if self.tap else shape.fast_splits(rows, self.programs)
+        """Grid of the attention kernel, the same at a graph's capture and replay. A slow row may take all programs."""
+        return self.memory.shape.pass_splits(1 if self.tap else rows, self.programs)
 
     def start(self, pool_rows: Tensor) -> None:
         table = self.memory.table

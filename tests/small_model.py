@@ -9,7 +9,7 @@ from conftest import generate, story
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 2}', "--dtype", "float32"]
 FLAGS += ["--chunked-prefill-size", "128", "--context-length", "2048"]
 SFI = {"budget": 64, "recent": 32, "min_gap": 2, "max_segment": 4}
-TURN = story(8)
+TURN = story(10)
 PAPER = TURN + " And"
 REQUESTS = {
     "dense": (TURN + " Then", None),
@@ -26,7 +26,7 @@ def answers(url: str, more: dict | None = None) -> dict[str, dict]:
     """Dense, fast and slow rows in one batch, chunked prompts, and the memory carried into a next turn."""
     asked = {**(more or {}), **REQUESTS}
     texts, options = zip(*asked.values(), strict=True)
-    replies = dict(zip(asked, generate(url, list(texts), list(options), tokens=6, logprobs=True), strict=True))
+    replies = dict(zip(asked, generate(url, list(texts), list(options), tokens=10, logprobs=True), strict=True))
     text = TURN + replies["span"]["text"]
     for carry in ("inherit", "merge"):
         sfi = {**SFI, "carry": carry, "max_segment": 64}

@@ -25,7 +25,7 @@ def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path
     flags = ["--decode-attention-backend", "sfi", "--radix-cache-backend", "sfi", "--disable-overlap-schedule"]
     flags += ["--sfi-default", "on", "--device", "cpu", "--max-total-tokens", "16384"]
     log = tmp_path / "server.log"
-    with running_server(flags=flags, defaults=False, log=log, env=probe_env()) as url:
+    with running_server(flags=flags, defaults=False, log=log, env=probe_env(traced=False)) as url:
         without = generate(url, PROMPT, SMALL, tokens=48)
         assert without["text"] == with_overlap["text"]
         assert without["meta_info"]["sfi"] == with_overlap["meta_info"]["sfi"]
@@ -90,7 +90,7 @@ def test_engine(tmp_path):
     script.write_text(ENGINE)
     command = [sys.executable, str(script), str(embedded_model()), json.dumps(SMALL)]
     run = subprocess.run(
-        command, input=PROMPT, capture_output=True, text=True, timeout=300, env=environment() | probe_env()
+        command, input=PROMPT, capture_output=True, text=True, timeout=300, env=environment() | probe_env(traced=False)
     )
     result = next((line[6:] for line in run.stdout.splitlines() if line.startswith("RESULT")), None)
     assert result, run.stderr[-2000:]

@@ -58,9 +58,10 @@ def test_splits_cover_every_row(lengths, programs, splits):
 
 
 @given(rows=st.integers(1, 64), programs=st.integers(1, 700))
-def test_fast_splits_are_a_power_of_two_within_the_buffers(rows, programs):
-    splits = SHAPE.fast_splits(rows, programs)
+def test_splits_of_a_pass_are_a_power_of_two_within_the_buffers_and_use_all_programs(rows, programs):
+    splits = SHAPE.pass_splits(rows, programs)
     assert splits & (splits - 1) == 0 and 2 <= splits <= SHAPE.splits
+    assert splits == SHAPE.splits or splits * rows * SHAPE.kv_heads >= programs
 
 
 def test_memory_is_refused_with_its_numbers_or_allocated_as_stated():

@@ -23,13 +23,15 @@ PROMPTS = [story(4 + i, start=7 * i) + QUESTION for i in range(20)]
 
 def test_a_budget_above_the_context_is_dense_token_for_token(server):
     ids = requests.post(f"{server}/tokenize", json={"prompt": PROMPTS}, timeout=60).json()["tokens"]
-    texts = []
-    for sfi in (None, {"budget": 4096}):
-        flush(server)
-        replies = generate(server, ids, [sfi] * len(ids), tokens=64)
-        assert all(("sfi" in reply["meta_info"]) == bool(sfi) for reply in replies)
-        texts.append([reply["output_ids"] for reply in replies])
-    assert len(texts[0]) == 20 and texts[0] == texts[1]
+    assert len(ids) == 20
+    for batch in (ids, ids[-1:]):
+        texts = []
+        for sfi in (None, {"budget": 4096}):
+            flush(server)
+            replies = generate(server, batch, [sfi] * len(batch), tokens=64)
+            assert all(("sfi" in reply["meta_info"]) == bool(sfi) for reply in replies)
+            texts.append([reply["output_ids"] for reply in replies])
+        assert texts[0] == texts[1]
 
 
 def test_two_runs_agree_cold_and_warm_and_through_prefill_chunks(server):
