@@ -30,9 +30,9 @@ from sfi_sglang.evals.report import provenance
 FEWEST = 50  # kernels in a step's graph; what is smaller is not the model
 NEVER = 4096
 FAMILIES = {  # the first that matches
+    "norms": r"norm",
     "dense attention (FlashInfer)": r"flashinfer|BatchDecode|BatchPrefill|MergeStates",
     "matrix products": r"gemm|nvjet|cutlass|cublas|splitk|gemv",
-    "norms": r"norm",
     "rotary embedding, KV writes": r"rope|rotary|kv_buffer|store_cache|kvcache",
     "activation": r"silu|act_and_mul|gelu",
 }

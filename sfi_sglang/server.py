@@ -27,7 +27,7 @@ CUDA_FLAGS = [
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
 MODEL_FLAGS = {"--model-path", "--model"}
-START_TIMEOUT = 180.0
+START_TIMEOUT = 1800.0  # a large model from a slow disk; a server that ended is noticed at once
 PR_SET_PDEATHSIG = 1
 
 

@@ -39,6 +39,7 @@ def test_a_profile_counts_each_microsecond_of_a_step_once():
     ("name", "label"),
     [
         ("void flashinfer::BatchPrefillWithPagedKVCacheKernel<flashinfer::Params>()", "dense attention (FlashInfer)"),
+        ("void flashinfer::norm::RMSNormKernel<8u, __nv_bfloat16>(__nv_bfloat16*)", "norms"),
         ("nvjet_tst_128x64_64x4_1x2_h_bz_splitK_TNT", "matrix products"),
         ("void (anonymous namespace)::indexed<float>(int)", "indexed"),
         ("_merge_logits", "_merge_logits"),

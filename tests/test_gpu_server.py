@@ -1,16 +1,22 @@
-"""Every executor in a real server on a GPU, under CUDA graphs: the torch reference's greedy text, up to ties."""
+"""Real servers on a GPU, under CUDA graphs: executors and ranks give the reference's greedy text, up to ties."""
 
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 import requests
-from conftest import story
+import torch
+from conftest import probe_env, story
+from small_model import WITHOUT_EXCLUSION
 
+from sfi_sglang.model import embedded_model
 from sfi_sglang.server import running_server
 
 pytestmark = [pytest.mark.gpu, pytest.mark.server, pytest.mark.timeout(900)]
 
-FLAGS = ["--sampling-backend", "pytorch", "--max-running-requests", "8", "--mem-fraction-static", "0.4"]
+FLAGS = ["--sampling-backend", "pytorch", "--max-running-requests", "8"]
+FLAGS += ["--mem-fraction-static", "0.4", "--max-total-tokens", "65536"]  # servers side by side on one GPU
 GRAPHS = ["--prefill-attention-backend", "triton", "--cuda-graph-max-bs-decode", "8"]
 SERVERS = {
     "torch": ["--dtype", "bfloat16"],
@@ -18,6 +24,7 @@ SERVERS = {
     "flashinfer": [*GRAPHS, "--dtype", "bfloat16"],
     "triton, float16, pages of 16": [*GRAPHS, "--dtype", "float16", "--page-size", "16"],
 }
+RANKS = 2
 TOKENS = 48
 TIE = 0.2  # nats between the two tokens where the texts part
 SFI = {"budget": 256, "recent": 64}
@@ -42,38 +49,81 @@ def ask(url: str, prompts: list[str], options: list) -> list[dict]:
     return reply.json()
 
 
-@cache
-def replies(name: str, log) -> list[dict]:
+def answers(url: str, options: list) -> list[dict]:
     """Batches of seven rows (padded to eight), of three, and the memory carried into a next turn."""
-    flags = [*FLAGS, *SERVERS[name], "--sfi-executor", name.split(",")[0]]
-    with running_server(flags=flags, log=log / f"{name[:10]}.log") as url:
-        out = ask(url, PROMPTS, OPTIONS) + ask(url, PROMPTS[:3], OPTIONS[1:4])
-        following = PROMPTS[1] + " wrote again. " + story(8, start=900)
-        for carry in ("inherit", "merge"):
-            out += ask(url, [following], [{**SFI, "carry": carry}])
-        return out
+    replies = ask(url, PROMPTS, options) + ask(url, PROMPTS[:3], options[1:4])
+    following = PROMPTS[1] + " wrote again. " + story(8, start=900)
+    for carry in ("inherit", "merge"):
+        replies += ask(url, [following], [{**SFI, "carry": carry}])
+    return replies
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    return tmp_path_factory.mktemp("servers")
-
-
-@pytest.mark.parametrize("name", list(SERVERS)[1:])
-def test_executors_agree(name, log):
+def assert_agree(expected: list[dict], replies: list[dict], name: str) -> None:
+    """Steps and texts alike, or parted at a tie of the expected one."""
     texts_alike = 0
-    for expected, reply in zip(replies("torch", log), replies(name, log), strict=True):
-        info, other = (r["meta_info"].get("sfi") for r in (expected, reply))
-        assert (info is None) == (other is None)
-        ours, theirs = ([token for _, token, _ in r["meta_info"]["output_token_logprobs"]] for r in (expected, reply))
+    for one, other in zip(expected, replies, strict=True):
+        info, theirs_info = (reply["meta_info"].get("sfi") for reply in (one, other))
+        assert (info is None) == (theirs_info is None)
+        ours, theirs = ([token for _, token, _ in r["meta_info"]["output_token_logprobs"]] for r in (one, other))
         parted = next((i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), None)
         if parted is None:
             texts_alike += 1
             if info:
-                assert info["slow_steps"] == other["slow_steps"] and info["fast_steps"] == other["fast_steps"]
+                assert info["slow_steps"] == theirs_info["slow_steps"]
+                assert info["fast_steps"] == theirs_info["fast_steps"]
             continue
-        choices = {token: logprob for logprob, token, _ in expected["meta_info"]["output_top_logprobs"][parted]}
+        choices = {token: logprob for logprob, token, _ in one["meta_info"]["output_top_logprobs"][parted]}
         gap = choices[ours[parted]] - choices.get(theirs[parted], float("-inf"))
-        assert gap < TIE, f"at token {parted} of {reply['text']!r}"
-    print(f"{name}: {texts_alike} of {len(replies(name, log))} texts are the torch reference's to the last token")
+        assert gap < TIE, f"at token {parted} of {other['text']!r}"
+    print(f"{name}: {texts_alike} of {len(replies)} texts are the reference's to the last token")
     assert texts_alike > 0
+
+
+@pytest.fixture(scope="module")
+def replies(tmp_path_factory) -> dict[str, list[dict]]:
+    """Of all servers, which start together: most of their time is imports and compilation."""
+    logs = tmp_path_factory.mktemp("servers")
+
+    def served(name: str) -> list[dict]:
+        flags = [*FLAGS, *SERVERS[name], "--sfi-executor", name.split(",")[0]]
+        with running_server(flags=flags, log=logs / f"{name}.log") as url:
+            return answers(url, OPTIONS)
+
+    with ThreadPoolExecutor(len(SERVERS)) as pool:
+        return dict(zip(SERVERS, pool.map(served, SERVERS), strict=True))
+
+
+@pytest.mark.parametrize("name", list(SERVERS)[1:])
+def test_executors_agree(name, replies):
+    assert_agree(replies["torch"], replies[name], name)
+
+
+def random_model(folder: Path) -> str:
+    """Two layers whose two KV heads can be parted, with SmolLM2's tokenizer. Its weights are large enough that
+    attention has its favourites."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    copytree(embedded_model(), folder, ignore=lambda _, names: [name for name in names if "safetensors" in name])
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(
+        folder, hidden_size=512, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=8,
+        num_key_value_heads=2, head_dim=128, initializer_range=0.07,
+    )  # fmt: skip
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < RANKS, reason=f"needs {RANKS} GPUs")
+def test_ranks_decide_alike_and_like_one_rank(tmp_path):
+    model, steps = random_model(tmp_path / "model"), tmp_path / "steps"
+    steps.mkdir()
+    options = [{**o, "selector": WITHOUT_EXCLUSION} if o and o.get("selector") == "paper" else o for o in OPTIONS]
+    flags = [*FLAGS, *SERVERS["triton"], "--sfi-executor", "triton"]
+    with running_server(model, flags, log=tmp_path / "one.log") as url:
+        expected = answers(url, options)
+    env = probe_env(traced=False, PROBE_STEPS=str(steps))
+    flags += ["--tp", str(RANKS), "--disable-custom-all-reduce"]  # NCCL does on any two GPUs
+    with running_server(model, flags, log=tmp_path / "two.log", env=env) as url:
+        assert_agree(expected, answers(url, options), f"{RANKS} ranks")
+    ranks = [file.read_text() for file in steps.iterdir()]
+    assert len(ranks) == RANKS and len(set(ranks)) == 1
