@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.device_memory import DeviceMemory, Shape
-from sfi_sglang.kernels import evidence
 from sfi_sglang.kernels.launch import FAST, Launch
 from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.options import SFIOptions
@@ -75,23 +74,25 @@ class Bench:
         self.scale = self.shape.dim**-0.5
 
     def fill(self, slow: int, fast: int) -> None:
-        """`slow` slow rows, then `fast` fast ones with memories of random positions; the rest dense."""
+        """`slow` slow rows, then `fast` fast ones, both with memories of random positions; the rest dense."""
         self.table.clear()
         self.memory.table.free = list(range(self.batch))[::-1]
         for row in range(self.batch):
             line = self.memory.table.acquire()
             assert line is not None
-            if slow <= row < slow + fast:
-                start = self.options.recent_start(self.context)
-                noise = torch.rand(self.shape.kv_heads, start - self.options.sink, device=DEVICE)
-                picks = noise.topk(self.options.budget).indices.sort().values + self.options.sink
-                self.memory.table.positions[line.row] = picks.int()
-                line.count, line.recent_start = self.options.budget, start
+            if row >= slow + fast:
+                self.table.dense(row, self.context)
+                continue
+            start = self.options.recent_start(self.context)
+            noise = torch.rand(self.shape.kv_heads, start - self.options.sink, device=DEVICE)
+            picks = noise.topk(self.options.budget).indices.sort().values + self.options.sink
+            self.memory.table.positions[line.row] = picks.int()
+            line.count, line.recent_start = self.options.budget, start
+            if row >= slow:
                 self.table.fast(row, self.context, self.options, line)
                 continue
             self.table.dense(row, self.context)
-            if row < slow:
-                self.table.slow_row(row, self.context, self.options, line)
+            self.table.slow_row(row, self.context, self.options, line)
 
     def attend(self, launch: Launch, tap: bool, merge: bool = False) -> Callable[[], Tensor]:
         """One pass over all layers, as a function to be timed; its result is the last layer's. merge: with the tap,
@@ -105,8 +106,7 @@ class Bench:
                 keys, values = self.keys[layer % 2], self.values[layer % 2]
                 out = attention.run(self.q, keys, values, layer, self.scale)
                 if merge:
-                    scores = self.memory.scores[0, layer]
-                    evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
+                    self.memory.observe(self.table, self.batch, layer)
             return out
 
         return run

@@ -97,7 +97,7 @@ def main(
                 for mode in MODES:
                     found[mode], state = timed(partial(turn.first_selection, mode), device)
                     snapshot = state.memory.snapshot()
-                    state.release()
+                    state.release(0)
                 host = torch.empty(snapshot.shape, dtype=torch.int32, pin_memory=device == "cuda")
                 found["copy on device"], _ = timed(snapshot.clone, device)
                 found["to host"], _ = timed(partial(host.copy_, snapshot, non_blocking=True), device)

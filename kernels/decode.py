@@ -128,11 +128,11 @@ def _attend(
 
 @triton.jit
 def _merge(
-    part_out, part_lse, part_candidates, rows, out, candidate_lse,
+    part_out, part_lse, part_candidates, rows, out, candidate_lse, row_lse,
     KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr,
     WITH_TAP: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
-    """Join the splits of one query head; for a slow row also the log-sum-exp over its candidates."""
+    """Join the splits of one query head; with the tap also the log-sum-exp over all tokens and over candidates."""
     head, row = tl.program_id(0), tl.program_id(1)
     rows += row * COLS
     visible = tl.load(rows + SINK) + tl.load(rows + COUNT) + tl.load(rows + LENGTH) - tl.load(rows + RECENT)
@@ -141,14 +141,17 @@ def _merge(
     part = ((row * KV + head // G) * SPLITS + splits) * G + head % G
     chained(CHAINED)
     lse = tl.load(part_lse + part, mask=used, other=EMPTY)
-    weight = tl.exp2(lse - tl.max(lse, 0))
-    weight = tl.where(used, weight / tl.sum(weight, 0), 0.0)
+    highest = tl.max(lse, 0)
+    weight = tl.exp2(lse - highest)
+    total = tl.sum(weight, 0)
+    weight = tl.where(used, weight / total, 0.0)
     values = tl.load(part_out + part[:, None] * D + d_ids[None, :], mask=used[:, None], other=0.0)
     tl.store(out + (row * KV * G + head) * D + d_ids, tl.sum(values * weight[:, None], 0).to(out.dtype.element_ty))
     if WITH_TAP:
         partial = tl.load(part_candidates + part, mask=used, other=EMPTY)
         best = tl.max(partial, 0)
         tl.store(candidate_lse + row * KV * G + head, best + tl.log2(tl.sum(tl.exp2(partial - best), 0)))
+        tl.store(row_lse + row * KV * G + head, highest + tl.log2(total))
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class DecodeBuffers:
     lse: Tensor  # float32 [rows, KV, splits, G], log2
     candidates: Tensor  # as lse, over candidates only
     candidate_lse: Tensor  # float32 [rows, KV * G], log2
+    row_lse: Tensor  # as candidate_lse, over all tokens
     logits: Tensor  # float32 [KV * G, T]: logits, log2, of the slow rows' candidates, one layer's
 
     @classmethod
@@ -168,8 +172,9 @@ class DecodeBuffers:
         group = heads // kv_heads
         lse = torch.empty(rows, kv_heads, splits, group, device=device)
         out = torch.empty(*lse.shape, dim, device=device)
-        joined = torch.empty(rows, heads, device=device)
-        return cls(out, lse, torch.empty_like(lse), joined, torch.empty(heads, candidates, device=device))
+        candidate_lse, row_lse = torch.empty(2, rows, heads, device=device)
+        logits = torch.empty(heads, candidates, device=device)
+        return cls(out, lse, torch.empty_like(lse), candidate_lse, row_lse, logits)
 
 
 def locate(memory: Tensor, req_to_token: Tensor, pool_rows: Tensor, rows: Tensor, slots: Tensor) -> None:
@@ -204,7 +209,7 @@ def decode(
     q, out: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows,
     tokens]. pool_rows: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep],
     the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at
-    most the buffers'; no row may need more. With `tap`, slow rows leave `buffers.logits` and `buffers.candidate_lse`.
+    most the buffers'; no row may need more. With `tap`, slow rows leave logits and log-sum-exps in the buffers.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -220,7 +225,7 @@ def decode(
     )  # fmt: skip
     merge_warps = 1 if splits <= 16 else 2  # the best on an H200
     _merge[(heads, count)](
-        buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse,
+        buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse, buffers.row_lse,
         KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=merge_warps, **CHAINED,
     )  # fmt: skip
     return out

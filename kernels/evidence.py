@@ -9,23 +9,39 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sfi_sglang.kernels import coverage
+from sfi_sglang.kernels.coverage import caught
 from sfi_sglang.kernels.decode import EMPTY, LOG2E, MIN_DOT, DecodeBuffers
 from sfi_sglang.kernels.launch import CHAINED, chained
-from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, STAGES, TAP, TILE
+from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, OLD_RECENT, STAGES, TAP, TILE
 
 LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
 def _merge_logits(
-    logits, candidate_lse, rows, owners, evidence, stride_logits, stride_evidence,
-    KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr, CHAINED: tl.constexpr,
+    logits, candidate_lse, row_lse, rows, owners, slow_rows, memory, evidence, mass,
+    stride_logits, stride_evidence, stride_memory, stride_head, stride_mass, slow,
+    KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr, BLOCK: tl.constexpr,
+    CHAINED: tl.constexpr,
 ):  # fmt: skip
-    """One page of candidates of one KV head: mean, or power mean with exponent 1/2, of G rows of probabilities."""
-    page, head = tl.program_id(0), tl.program_id(1)
-    row = tl.load(owners + page)
+    """One page of candidates of one KV head: mean, or power mean with exponent 1/2, of G rows of probabilities. The
+    first `slow` programs of a head compute the coverage of one slow row each instead."""
+    page, head = tl.program_id(0) - slow, tl.program_id(1)
+    if page < 0:  # noqa: SIM108, Triton has no such expression
+        row = tl.load(slow_rows + page + slow)
+    else:
+        row = tl.load(owners + page)
     chained(CHAINED)
     if row < 0:
+        return
+    if page < 0:
+        if tl.load(rows + row * COLS + OLD_RECENT) != 0:
+            share = caught(
+                logits, candidate_lse, row_lse, rows, memory, row, head, stride_logits, stride_memory, stride_head,
+                KV, G, COLS, BLOCK,
+            )  # fmt: skip
+            tl.store(mass + row * stride_mass + head, share)
         return
     rows += row * COLS
     token = page * PAGE + tl.arange(0, PAGE)
@@ -44,14 +60,21 @@ def _merge_logits(
     tl.store(evidence + head.to(tl.int64) * stride_evidence + token, merged, mask=inside)
 
 
-def merge_logits(buffers: DecodeBuffers, rows: Tensor, owners: Tensor, evidence: Tensor) -> None:
-    """Evidence of one layer's slow rows from their tapped logits, into `evidence` float32 [KV, T]. owners: int32
-    [T / TILE], the row that owns each page, -1 for none. Not renormalised after the power mean."""
-    kv_heads = evidence.shape[0]
+def merge_logits(
+    buffers: DecodeBuffers, rows: Tensor, owners: Tensor, slow_rows: Tensor, memory: Tensor, out: Tensor, mass: Tensor
+) -> None:
+    """Evidence and coverage of one layer's slow rows from their tapped logits.
+
+    owners: int32 [T / TILE], the row that owns each page, -1 for none. slow_rows: int32 [n], -1 for none. memory: int32
+    [requests, KV, keep], the old positions in this layer. out: float32 [KV, T], the evidence, not renormalised after
+    the power mean. mass: float32 [rows, KV], the coverage of rows that had a memory; both may have any outer stride.
+    """
+    kv_heads, slow = out.shape[0], slow_rows.shape[0]
     group = buffers.logits.shape[0] // kv_heads
-    _merge_logits[(owners.shape[0], kv_heads)](
-        buffers.logits, buffers.candidate_lse, rows, owners, evidence, buffers.logits.stride(0), evidence.stride(0),
-        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=TILE, num_warps=4, **CHAINED,
+    _merge_logits[(slow + owners.shape[0], kv_heads)](
+        buffers.logits, buffers.candidate_lse, buffers.row_lse, rows, owners, slow_rows, memory, out, mass,
+        buffers.logits.stride(0), out.stride(0), *memory.stride()[:2], mass.stride(0), slow,
+        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=TILE, BLOCK=coverage.BLOCK, num_warps=4, **CHAINED,
     )  # fmt: skip
 
 

@@ -1,13 +1,15 @@
 """Device memory of the Triton executor: what it takes beside SGLang's pool, fixed at start and stated there."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from sfi_sglang.kernels import select, stages
+from sfi_sglang.kernels.coverage import RING, record
 from sfi_sglang.kernels.decode import DecodeBuffers
+from sfi_sglang.kernels.evidence import merge_logits
 from sfi_sglang.kernels.rows import TILE
 from sfi_sglang.options import SFIOptions, evidence_pages
 
@@ -57,7 +59,7 @@ class Shape:
 
     @property
     def partial_bytes(self) -> int:
-        return self.graph_rows * self.heads * self.splits * (self.dim + 2) * 4
+        return self.graph_rows * (self.heads * self.splits * (self.dim + 2) + self.layers * self.kv_heads) * 4
 
     @property
     def page_room(self) -> int:
@@ -104,6 +106,7 @@ class MemoryTable:
         self.slots = torch.zeros(
             shape.graph_rows, shape.layers, shape.kv_heads, shape.budget, dtype=torch.int32, device=device
         )
+        self.coverage = torch.zeros(shape.requests, RING, device=device)  # see kernels/coverage.py
         self.free = list(range(shape.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes
 
@@ -125,12 +128,20 @@ class TableMemory:
     """One request's line of the table; what SparseMemory is to the torch executor.
 
     count, recent_start: as the last launched pass leaves them; the host knows both before the device has selected.
+    observed: tokens of the context at each slow step whose coverage the device computes.
     """
 
     table: MemoryTable
     row: int
     count: int = 0
     recent_start: int = 0
+    observed: list[int] = field(default_factory=list)
+
+    def coverage(self, tokens: int) -> tuple[float, int]:
+        """Sum and number of the coverages of the slow steps that made a context of `tokens` tokens. Later ones may be
+        under way: the sum at hand is one that no pass writes any more."""
+        known = sum(length < tokens for length in self.observed)
+        return (float(self.table.coverage[self.row, (known - 1) % RING]) if known else 0.0), known
 
     def snapshot(self) -> Tensor:
         """A copy of the positions, int32 [layers, KV, count], ordered after every launched pass."""
@@ -149,6 +160,7 @@ class DeviceMemory:
     table: MemoryTable
     scores: Tensor  # float32 [2, layers, KV, T], see kernels/stages.py
     buffers: DecodeBuffers
+    mass: Tensor  # float32 [graph rows, layers, KV]: coverage of the slow rows of a pass
 
     @classmethod
     def allocate(cls, shape: Shape, device, free_bytes: int) -> "DeviceMemory":
@@ -165,7 +177,18 @@ class DeviceMemory:
         buffers = DecodeBuffers.allocate(
             shape.graph_rows, shape.heads, shape.kv_heads, shape.dim, shape.splits, shape.evidence_tokens, device
         )
-        return cls(shape, MemoryTable(shape, device), scores, buffers)
+        mass = torch.empty(shape.graph_rows, shape.layers, shape.kv_heads, device=device)
+        return cls(shape, MemoryTable(shape, device), scores, buffers, mass)
+
+    def observe(self, table, rows: int, layer: int) -> None:
+        """Evidence and coverage of the slow ones among the first `rows` rows of `table` (row_table.py), in one layer
+        whose attention has just run."""
+        slow, positions = table.slow_rows[:rows], self.table.positions[:, layer]
+        merge_logits(
+            self.buffers, table.rows, table.owners, slow, positions, self.scores[0, layer], self.mass[:, layer]
+        )
+        if layer == self.shape.layers - 1:
+            record(self.mass, table.rows, slow, self.table.coverage)
 
     def refresh(self, table, rows: int, evidence_rows: int) -> None:
         """Select the memories of the slow ones among the first `rows` rows of `table` (row_table.py), all layers at

@@ -28,7 +28,7 @@ class SFIRadixCache(UnifiedRadixCache):
         if (state := getattr(req, "sfi", None)) is not None:
             if self.store is not None:
                 state.publish(req, self.store)
-            state.release()
+            state.release(len(req.origin_input_ids) + len(req.output_ids))
 
     def reset(self):
         super().reset()

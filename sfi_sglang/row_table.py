@@ -8,10 +8,11 @@ from sfi_sglang.kernels import rows as columns
 from sfi_sglang.kernels.rows import COLUMNS, TILE
 from sfi_sglang.options import SelectorOptions, SFIOptions, evidence_pages
 
-SINK, COUNT, RECENT, LENGTH, SPLIT, MEMORY, TAP, FIRST, CANDIDATES, KEEP, STAGES = (
+SINK, COUNT, RECENT, LENGTH, SPLIT, MEMORY, TAP, FIRST, CANDIDATES, KEEP, STAGES, OLD_COUNT, OLD_RECENT, OBSERVED = (
     getattr(columns, name).value
     for name in (
-        "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "MEMORY", "TAP", "FIRST", "CANDIDATES", "KEEP", "STAGES"
+        "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "MEMORY", "TAP", "FIRST", "CANDIDATES", "KEEP", "STAGES",
+        "OLD_COUNT", "OLD_RECENT", "OBSERVED",
     )
 )  # fmt: skip
 
@@ -68,7 +69,8 @@ class RowTable:
         return self.used_pages + evidence_pages(candidates) <= self.pages
 
     def slow_row(self, row: int, length: int, options: SFIOptions, memory: TableMemory) -> int:
-        """Evidence over all candidates, which refreshes `memory`. Returns where in the evidence it starts."""
+        """Evidence over all candidates, which refreshes `memory`, and the coverage of what it was. Returns where in the
+        evidence it starts."""
         first, start = options.sink, self.used_pages
         candidates = options.candidates(length)
         self.used_pages = start + evidence_pages(candidates)
@@ -79,6 +81,11 @@ class RowTable:
         tail[self.slow] = row
         tail[self.max_rows + start : self.max_rows + self.used_pages] = row
         self.slow += 1
+        if memory.recent_start:
+            self.lines[row, [OLD_COUNT, OLD_RECENT, OBSERVED]] = (
+                memory.count, memory.recent_start, len(memory.observed)
+            )  # fmt: skip
+            memory.observed.append(length)
         memory.count, memory.recent_start = min(options.selected, candidates), first + candidates
         return start * TILE
 

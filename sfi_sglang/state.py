@@ -19,10 +19,17 @@ class SparseMemory:
 
     positions: int64 [layers, KV heads, n], ascending, all in [sink, recent_start).
     recent_start: r0; every position from here on is visible too.
+    observed: of each slow step that had an old memory, the tokens of the context and the old memory's coverage.
     """
 
     positions: Tensor
     recent_start: int
+    observed: tuple[tuple[int, float], ...] = ()
+
+    def coverage(self, tokens: int) -> tuple[float, int]:
+        """Sum and number of the coverages of the slow steps that made a context of `tokens` tokens."""
+        known = [coverage for length, coverage in self.observed if length < tokens]
+        return sum(known), len(known)
 
     def snapshot(self) -> Tensor:
         """For the store: int32 [layers, KV heads, n], never written again."""
@@ -42,15 +49,18 @@ class RequestState:
     memory: Any = None  # SparseMemory, or TableMemory on CUDA (device_memory.py)
     query_tail: dict[int, Tensor] = field(default_factory=dict)  # layer -> last prompt queries [<= W, heads, D]
     steps: bytearray = field(default_factory=bytearray)  # one per launched decode step: 1 slow, 0 fast
-    coverage: list[float] = field(default_factory=list)  # one per slow step that had an old memory
+    coverage: tuple[float, int] = (0.0, 0)  # sum and number, of memories that are gone
     blocks: tuple[bytes, ...] = ()  # rolling hashes of the tokens so far
     inherited: Inherited | None = None
     inherited_tokens: int = 0
     reported: bool = False
 
-    def release(self) -> None:
-        """Drop the tensors when the request leaves its KV row: finished, aborted or retracted."""
+    def release(self, tokens: int) -> None:
+        """Drop the tensors when the request leaves its KV row with a context of `tokens` tokens: finished, aborted or
+        retracted. Overlap scheduling may have launched one step more."""
         if self.memory is not None:
+            total, known = self.memory.coverage(tokens)
+            self.coverage = (self.coverage[0] + total, self.coverage[1] + known)
             self.memory.release()
         self.memory = self.inherited = None
         self.query_tail.clear()
@@ -79,6 +89,7 @@ class RequestState:
         scheduling may have launched one step more than was used."""
         used = self.steps[: max(outputs - 1, 0)]
         slow = sum(used)
+        caught, observed = self.coverage
         return {
             "slow_steps": slow,
             "fast_steps": len(used) - slow,
@@ -86,7 +97,7 @@ class RequestState:
             "selector": self.options.selector.name(),
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
-            "coverage": round(sum(self.coverage) / len(self.coverage), 4) if self.coverage else None,
+            "coverage": round(caught / observed, 4) if observed else None,
         }
 
 

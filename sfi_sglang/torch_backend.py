@@ -133,13 +133,14 @@ class SFITorchBackend(TorchNativeAttnBackend):
         if item.candidates is None and state.inherited is not None and state.options.carry == "merge":
             evidence = carry.add_bonus(evidence, state.inherited, sink)
         picks = selector.select(evidence, rows, state.options.selected, state.options.selector, item.candidates)
-        state.memory = SparseMemory(
-            picks if item.candidates is not None else picks + sink, state.options.recent_start(item.row.length)
-        )
+        if item.candidates is None:
+            picks = picks + sink
+        observed = state.memory.observed if state.memory is not None else ()
+        if item.coverage:
+            observed += ((item.row.length, sum(item.coverage) / len(item.coverage)),)
+        state.memory = SparseMemory(picks, state.options.recent_start(item.row.length), observed)
         state.inherited = None
         state.query_tail.clear()
-        if item.coverage:
-            state.coverage.append(sum(item.coverage) / len(item.coverage))
 
 
 def visible_positions(state: RequestState, length: int, layers: int, kv_heads: int, device) -> Tensor | None:

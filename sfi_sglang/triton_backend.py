@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sfi_sglang import config, doors, hooks
 from sfi_sglang.device_memory import DeviceMemory, Shape
-from sfi_sglang.kernels import evidence, launch
+from sfi_sglang.kernels import launch
 from sfi_sglang.plan import Planner, Row, Step
 from sfi_sglang.prompt import PromptObserver
 from sfi_sglang.row_table import RowTable, fast_tokens
@@ -137,8 +137,7 @@ class SFITritonBackend(AttentionBackend):
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
         out = attention.run(q, keys, values, layer.layer_id, layer.scaling)
         if self.variant == MIXED:
-            scores = self.memory.scores[0, layer.layer_id]
-            evidence.merge_logits(self.memory.buffers, self.table.rows, self.table.owners, scores)
+            self.memory.observe(self.table, q.shape[0], layer.layer_id)
             if layer.layer_id == self.shape.layers - 1:
                 self.memory.refresh(self.table, q.shape[0], self.shape.heads // self.shape.kv_heads)
         return out.view(q.shape[0], -1)

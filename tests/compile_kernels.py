@@ -4,7 +4,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sfi_sglang.kernels import decode, evidence, pack, rows, select, stages
+from sfi_sglang.kernels import coverage, decode, evidence, pack, rows, select, stages
 from sfi_sglang.kernels.launch import FAST, MIXED
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -15,7 +15,7 @@ FLOATS = {"scale_log2", "alpha", "max_weight"}
 BF16 = {"q_ptr", "k_ptr", "v_ptr", "out"}
 POINTERS = {
     "part_out", "part_lse", "part_candidates", "logits", "candidate_lse", "evidence", "part_best", "part_total", "lse",
-    "scores", "parts",
+    "scores", "parts", "row_lse", "mass", "sums",
 }  # fmt: skip
 INT_POINTERS = {"req_to_token", "chosen_slots", "memory", "rows", "owners", "slow_rows", "slots", "indptr", "pages"}
 
@@ -45,7 +45,8 @@ def main() -> None:
             compile_one(decode._merge, **shape)
     compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
-    compile_one(evidence._merge_logits, G=4, CHAINED=True, **PAGE)
+    compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)
+    compile_one(coverage._record, LINES=36 * 8, COLS=rows.COLUMNS, RING=coverage.RING)
     compile_one(evidence._prompt_lse, **PROMPT)
     compile_one(evidence._prompt_scores, **PROMPT)
     compile_one(stages._fuse, BLOCK=2048, **HEAD)

@@ -23,7 +23,8 @@ def made(mode="dense", load=1, trajectory="a", repeat=0, itl=0.01, turns=3, toke
         now += delay
         gaps = itl * noise.uniform(0.9, 1.1, tokens - 1) * np.where(np.arange(1, tokens) % 10 == 0, 2, 1)
         arrivals = (0.1 * (turn + 1) + np.concatenate([[0], np.cumsum(gaps)])).tolist()
-        sfi = {"slow_steps": 1, "fast_steps": tokens - 2, "inherited_tokens": 7} if mode == "sfi" else None
+        report = {"slow_steps": 1, "fast_steps": tokens - 2, "inherited_tokens": 7, "coverage": (0.9, None)[turn % 2]}
+        sfi = report if mode == "sfi" else None
         prompt = 1024 * 2**turn
         reported = {"prompt_tokens": prompt, "output_tokens": tokens, "cached_tokens": prompt // 2, "sfi": sfi}
         calls.append(

@@ -27,6 +27,7 @@ SERVERS = {
 RANKS = 2
 TOKENS = 48
 TIE = 0.2  # nats between the two tokens where the texts part
+COVERAGE = 0.05  # rounding changes some of the selected tokens
 SFI = {"budget": 256, "recent": 64}
 OPTIONS = [
     None, SFI, {**SFI, "selector": "paper"}, {**SFI, "policy": "never"}, {**SFI, "policy": "structural", "min_gap": 4},
@@ -71,6 +72,8 @@ def assert_agree(expected: list[dict], replies: list[dict], name: str) -> None:
             if info:
                 assert info["slow_steps"] == theirs_info["slow_steps"]
                 assert info["fast_steps"] == theirs_info["fast_steps"]
+                mass, theirs_mass = info["coverage"], theirs_info["coverage"]
+                assert theirs_mass == (mass if mass is None else pytest.approx(mass, abs=COVERAGE))
             continue
         choices = {token: logprob for logprob, token, _ in one["meta_info"]["output_top_logprobs"][parted]}
         gap = choices[ours[parted]] - choices.get(theirs[parted], float("-inf"))

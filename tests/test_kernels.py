@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfi_sglang import selector
-from sfi_sglang.kernels import evidence, rows, stages
+from sfi_sglang import torch_executor as executor
+from sfi_sglang.kernels import coverage, evidence, rows, stages
 from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
 from sfi_sglang.kernels.launch import FAST, MIXED
 from sfi_sglang.kernels.rows import TILE
@@ -112,17 +113,24 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
     group=st.sampled_from([1, 4]),
     length=st.sampled_from([40, 64, 129, 1100]),
     offset=st.sampled_from([0, 1]),
+    since=st.sampled_from([0, 1, 64, 600]),
     seed=st.integers(0, 99),
 )
-def test_tapped_evidence_of_a_slow_row(agreement, group, length, offset, seed):
+def test_tapped_evidence_and_coverage_of_a_slow_row(agreement, group, length, offset, since, seed):
+    """The old memory of 9 positions, made `since` tokens ago; the seventh slow step that has one."""
     kv_heads, dim, dtype = 2, 64, torch.float16
     keys, values, generator = pools(kv_heads, dim, 1200, dtype, seed)
     q = torch.randn(2, kv_heads * group, dim, generator=generator).to(DEVICE, dtype)
     req_to_token = torch.stack([torch.randperm(1200, generator=generator) for _ in range(2)]).int().to(DEVICE)
     first, last = 4, length - 20
+    recent, keep, observed = max(last - since, first + 9), 12, 6
+    picks = [first + torch.randperm(recent - first, generator=generator)[:9].sort().values for _ in range(kv_heads)]
+    memory = torch.zeros(3, kv_heads, keep, dtype=torch.int32)
+    memory[2, :, :9] = torch.stack(picks)
     slow = {
         "SINK": length, "RECENT": length, "LENGTH": length, "SPLIT": -(-length // SPLITS), "TAP": offset * TILE,
         "FIRST": first, "CANDIDATES": last - first, "STAGES": rows.AGREEMENT.value if agreement else 0,
+        "MEMORY": 2, "OLD_COUNT": 9, "OLD_RECENT": recent, "OBSERVED": observed,
     }  # fmt: skip
     dense = {"SINK": 1, "RECENT": 1, "LENGTH": 1, "SPLIT": 1}
     meta = table(dense, slow)
@@ -148,9 +156,18 @@ def test_tapped_evidence_of_a_slow_row(agreement, group, length, offset, seed):
         MIXED,
     )
     scores = torch.full((kv_heads, pages * TILE), torch.nan, device=DEVICE)
-    evidence.merge_logits(buffers, meta, owners.to(DEVICE), scores)
+    slow_rows = torch.tensor([1, -1], dtype=torch.int32, device=DEVICE)
+    mass = torch.full((2, 1, kv_heads), torch.nan, device=DEVICE)
+    evidence.merge_logits(buffers, meta, owners.to(DEVICE), slow_rows, memory.to(DEVICE), scores, mass[:, 0])
+    sums = torch.full((3, coverage.RING), 2.0, device=DEVICE)
+    coverage.record(mass, meta, slow_rows, sums)
     slots = req_to_token[1, :length].long()
     logits = selector.attention_logits(q[1].view(kv_heads, group, dim), keys[slots].transpose(0, 1), dim**-0.5)
+    ends = torch.cat([torch.arange(first), torch.arange(recent, length)])
+    visible = torch.stack([torch.cat([ends, positions]) for positions in picks]).to(DEVICE)
+    assert float(mass[1].mean()) == pytest.approx(executor.coverage(logits, visible), abs=2e-3)
+    assert sums[2].tolist() == pytest.approx([2.0, 2.0, 2.0 + float(mass[1].mean()), 2.0])
+    assert (sums[:2] == 2.0).all() and mass[0].isnan().all()
     log_p = logits[..., first:last].log_softmax(-1)
     mine = scores[:, offset * TILE : offset * TILE + last - first].log_softmax(-1)
     expected = selector.power_mean(log_p, SelectorOptions(agreement=agreement))
@@ -237,4 +254,4 @@ def test_every_kernel_compiles_for_hopper_without_a_gpu():
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=env)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.count("bytes") == 22
+    assert run.stdout.count("bytes") == 23

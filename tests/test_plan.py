@@ -54,7 +54,7 @@ def test_a_released_request_forgets_and_starts_again_slow():
     request = state(prompt=100)
     request.memory = MEMORY
     request.query_tail[0] = torch.zeros(1)
-    request.release()
+    request.release(tokens=101)
     assert request.memory is None and not request.query_tail
     assert plan_decode(request, [], length=101, room=ROOM).step is Step.SLOW
 
@@ -62,7 +62,8 @@ def test_a_released_request_forgets_and_starts_again_slow():
 def test_summary_counts_used_steps_only():
     request = state(prompt=100)
     request.steps = bytearray([1, 0, 0, 1])
-    request.coverage = [0.5, 1.0]
+    request.memory = SparseMemory(MEMORY.positions, 64, observed=((101, 0.5), (102, 1.0), (104, 0.1)))
+    request.release(tokens=104)  # the step at 104 was launched in advance, and nobody uses it
     assert request.summary(outputs=4) == {
         "selector": "span",
         "slow_steps": 1,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def test_dense_fast_and_slow_rows():
     table.dense(0, 300)
     assert table.slow_row(0, 300, OPTIONS, memory) == 0
     assert (memory.count, memory.recent_start) == (40, 272)
+    assert memory.observed == []  # there was no old memory yet
     table.dense(1, 3000)
     assert table.slow_row(1, 3000, OPTIONS, TableMemory(memory.table, 1)) == TILE  # rows share no page
     table.fast(2, 305, OPTIONS, memory)
@@ -69,9 +71,23 @@ def test_memory_is_refused_with_its_numbers_or_allocated_as_stated():
         DeviceMemory.allocate(SHAPE, "cpu", free_bytes=0)
     memory = DeviceMemory.allocate(SHAPE, "cpu", free_bytes=1 << 30)
     buffers = (memory.buffers.out, memory.buffers.lse, memory.buffers.candidates, memory.buffers.logits)
-    tables = (memory.table.positions, memory.table.slots)
+    tables = (memory.table.positions, memory.table.slots, memory.mass)
     used = sum(tensor.nbytes for tensor in (*tables, memory.scores, *buffers))
     assert used == pytest.approx(SHAPE.total_bytes, rel=0.05)
+
+
+def test_a_request_knows_the_coverage_of_finished_steps():
+    table, memory = RowTable(1, 2 * TILE, "cpu"), TableMemory(MemoryTable(SHAPE, "cpu"), 2)
+    assert memory.coverage(10_000) == (0.0, 0)
+    for length in (300, 316, 332, 348, 364, 380, 396):
+        table.clear()
+        table.dense(0, length)
+        table.slow_row(0, length, OPTIONS, memory)
+    old = table.lines[0, [row_table.OLD_COUNT, row_table.OLD_RECENT, row_table.OBSERVED]]
+    assert old.tolist() == [40, 352, 5]
+    memory.table.coverage[2] = torch.tensor([4.5, 5.4, 2.7, 3.6])  # .9 a step
+    assert memory.coverage(396) == (pytest.approx(4.5), 5)  # the step at 396 tokens is under way
+    assert memory.coverage(397) == (pytest.approx(5.4), 6)
 
 
 def test_lines_of_the_table_come_back():

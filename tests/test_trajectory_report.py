@@ -33,7 +33,7 @@ def test_cell_against_numpy():
     assert cell.decode_share == pytest.approx(gaps.sum() / sum(times))
     assert (cell.prompt_tokens, cell.output_tokens) == (10 * 7 * 1024, 600)
     assert (cell.cached_tokens, cell.inherited_tokens) == (10 * 7 * 512, 210)
-    assert cell.slow_step_ratio == pytest.approx(1 / 19)
+    assert cell.slow_step_ratio == pytest.approx(1 / 19) and cell.coverage == pytest.approx(0.9)
     assert cell.wall == pytest.approx(sum(ends))
     assert cell.output_tokens_per_second == pytest.approx(600 / sum(ends))
     assert cell.requests_per_second == pytest.approx(30 / sum(ends))
@@ -46,7 +46,8 @@ def test_what_a_server_does_not_report_is_absent():
     run = made()
     run.calls = [call.model_copy(update={"cached_tokens": None}) for call in run.calls]
     cell = summarise(results([run])).cells[0]
-    assert (cell.cached_tokens, cell.inherited_tokens, cell.slow_step_ratio, cell.success) == (None, None, None, None)
+    assert (cell.cached_tokens, cell.inherited_tokens, cell.slow_step_ratio) == (None, None, None)
+    assert cell.coverage is cell.success is None
 
 
 def test_ratio_and_interval_against_numpy():

@@ -16,3 +16,6 @@ def test_triton_and_torch_agree(small_answers, tmp_path):
         replies = answers(url)
     for name, reply in replies.items():
         assert_same(reply, small_answers[name])
+        mine, theirs = (r["meta_info"].get("sfi", {}).get("coverage") for r in (reply, small_answers[name]))
+        assert mine == (theirs if theirs is None else pytest.approx(theirs, abs=1e-3))
+    assert replies["span"]["meta_info"]["sfi"]["coverage"] is not None

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
+from statistics import mean
 from typing import Any
 
 from pydantic import Field
@@ -34,7 +35,8 @@ class Cell(Record):
     """One mode at one load. Latencies and tokens are those of the complete trajectories; `wall` is that of all.
 
     time: of trajectories, without tool waits. parts, decode_share: None if none is complete.
-    cached_tokens, inherited_tokens, slow_step_ratio: None if the server does not report them.
+    cached_tokens, inherited_tokens, slow_step_ratio, coverage: None if the server does not report them.
+    coverage: mean over calls of the attention mass that the memory would have caught at their slow steps.
     goodput: trajectories per minute that kept the SLO in all calls. success: live history only; a failed one has none.
     """
 
@@ -56,6 +58,7 @@ class Cell(Record):
     cached_tokens: int | None
     inherited_tokens: int | None
     slow_step_ratio: float | None
+    coverage: float | None
     wall: float
     output_tokens_per_second: float | None
     requests_per_second: float | None
@@ -140,8 +143,8 @@ def _cell(runs: Sequence[Run], slo: Slo, live: bool) -> Cell:
     parts = _parts(done) if done else None
     output = sum(call.output_tokens for call in calls)
     wall = _wall(runs)
-    slow, fast = _reported(calls, "slow_steps"), _reported(calls, "fast_steps")
-    steps = (slow or 0) + (fast or 0)
+    slow, fast = (sum(_reported(calls, name)) for name in ("slow_steps", "fast_steps"))
+    inherited, coverages = _reported(calls, "inherited_tokens"), _reported(calls, "coverage")
     cached = [call.cached_tokens for call in calls if call.cached_tokens is not None]
     return Cell(
         mode=runs[0].mode,
@@ -160,8 +163,9 @@ def _cell(runs: Sequence[Run], slo: Slo, live: bool) -> Cell:
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         output_tokens=output,
         cached_tokens=sum(cached) if cached else None,
-        inherited_tokens=_reported(calls, "inherited_tokens"),
-        slow_step_ratio=(slow or 0) / steps if steps else None,
+        inherited_tokens=int(sum(inherited)) if inherited else None,
+        slow_step_ratio=slow / (slow + fast) if slow + fast else None,
+        coverage=mean(coverages) if coverages else None,
         wall=wall,
         output_tokens_per_second=output / wall if wall else None,
         requests_per_second=len(calls) / wall if wall else None,
@@ -193,10 +197,9 @@ def _parts(runs: Sequence[Run]) -> Parts:
     return Parts(first_token=first / n, decode=decode / n, other=max(0.0, rest) / n, tool=tool / n)
 
 
-def _reported(calls: Sequence[Call], field: str) -> int | None:
-    """Sum of a number of the server's SFI report; None if no call has it."""
-    values = [call.sfi[field] for call in calls if call.sfi and call.sfi.get(field) is not None]
-    return sum(values) if values else None
+def _reported(calls: Sequence[Call], field: str) -> list[float]:
+    """A number of the server's SFI reports, from the calls that have it."""
+    return [call.sfi[field] for call in calls if call.sfi and call.sfi.get(field) is not None]
 
 
 def _failure(run: Run) -> Failure:

@@ -106,6 +106,7 @@ TOKENS: Columns = (
     ("cached", "cached_tokens", "count"),
     ("inherited", "inherited_tokens", "count"),
     ("slow steps", "slow_step_ratio", "percent"),
+    ("coverage", "coverage", "percent"),
 )
 CONTEXTS: Columns = (
     ("prompt tokens from", "low", "count"),
@@ -178,7 +179,8 @@ def tables(summary: Summary) -> list[Table]:
         ),
         _table(
             "Tokens",
-            "Of complete trajectories; slow steps: share of SFI's decode steps.",
+            "Of complete trajectories; slow steps: share of SFI's decode steps; coverage: the attention mass that the "
+            "memory would have caught at those, mean over calls.",
             (load, *TOKENS),
             cells,
             fields,
