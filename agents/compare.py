@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from rich.console import Console
@@ -83,9 +83,11 @@ def show(rows: Sequence[Row], title: str, console: Console) -> None:
     console.print(table)
     for mode in dict.fromkeys(row.mode for row in rows):
         own = [row for row in rows if row.mode == mode]
+        caught = coverage(own)
         console.print(
             f"{mode}: right answers {sum(row.right for row in own)}/{len(own)}, "
             f"decode tokens per second, median over calls {decode_rate(own):.1f}"
+            + ("" if caught is None else f", coverage {caught:.0%} of the attention at slow steps")
         )
     for row in rows:
         if row.result.error:
@@ -100,6 +102,12 @@ def outcome(row: Row) -> str:
 
 def total(result: AgentResult, kind: str) -> int:
     return sum(call.sfi[kind] for call in result.calls if call.sfi)
+
+
+def coverage(rows: Sequence[Row]) -> float | None:
+    """Mean over the calls that report it."""
+    reports = [call.sfi for row in rows for call in row.result.calls if call.sfi]
+    return mean(found) if (found := [r["coverage"] for r in reports if r.get("coverage") is not None]) else None
 
 
 def decode_rate(rows: Sequence[Row]) -> float:
