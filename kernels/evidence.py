@@ -1,7 +1,8 @@
 """Evidence: how much the queries attend to each candidate, merged over the query heads of a KV head.
 
-Decoding merges the logits that the attention kernel left behind; a prompt's last queries need two passes over K.
-The result is float32 log scores [layers, KV, T], row by row in pages of TILE candidates.
+Decoding merges the logits that the attention kernel left behind, and coverage.py looks at them in the same launch; a
+prompt's last queries need two passes over K. The result is float32 log scores [layers, KV, T], row by row in pages of
+TILE candidates.
 """
 
 import torch

@@ -22,7 +22,7 @@ KEEP = tl.constexpr(9)  # how many to select
 STAGES = tl.constexpr(10)  # bit mask of Selector stages
 OLD_COUNT = tl.constexpr(11)  # of a slow row's old memory: selected tokens
 OLD_RECENT = tl.constexpr(12)  # and first recent position; 0: there was no old memory
-OBSERVED = tl.constexpr(13)  # slow steps of this request whose coverage is known already
+OBSERVED = tl.constexpr(13)  # slow steps of this request whose coverage is in its sum
 COLUMNS = 14
 
 AGREEMENT, PRIOR, NMS, EXCLUSION, SPAN = (tl.constexpr(1 << bit) for bit in range(5))
