@@ -109,6 +109,7 @@ class MemoryTable:
         self.coverage = torch.zeros(shape.requests, RING, device=device)  # see kernels/coverage.py
         self.free = list(range(shape.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes
+        self.reader = torch.cuda.Stream(device) if self.positions.is_cuda else None
 
     def follow_stream(self) -> None:
         """Remember the stream of the pass being prepared: the lines are written there."""
@@ -139,9 +140,13 @@ class TableMemory:
 
     def coverage(self, tokens: int) -> tuple[float, int]:
         """Sum and number of the coverages of the slow steps that made a context of `tokens` tokens. Later ones may be
-        under way: the sum at hand is one that no pass writes any more."""
+        under way, but no pass writes this sum any more; read on a stream of its own, it waits for none of them (the
+        scheduler's stream does: Scheduler._apply_war_barrier)."""
         known = sum(length < tokens for length in self.observed)
-        return (float(self.table.coverage[self.row, (known - 1) % RING]) if known else 0.0), known
+        if not known:
+            return 0.0, 0
+        with torch.cuda.stream(self.table.reader):  # None: stays on the current one
+            return float(self.table.coverage[self.row, (known - 1) % RING]), known
 
     def snapshot(self) -> Tensor:
         """A copy of the positions, int32 [layers, KV, count], ordered after every launched pass."""
