@@ -107,7 +107,8 @@ def total(result: AgentResult, kind: str) -> int:
 def coverage(rows: Sequence[Row]) -> float | None:
     """Mean over the calls that report it."""
     reports = [call.sfi for row in rows for call in row.result.calls if call.sfi]
-    return mean(found) if (found := [r["coverage"] for r in reports if r.get("coverage") is not None]) else None
+    found = [report["coverage"] for report in reports if report.get("coverage") is not None]
+    return mean(found) if found else None
 
 
 def decode_rate(rows: Sequence[Row]) -> float:

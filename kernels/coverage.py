@@ -1,7 +1,8 @@
 """Coverage: the attention mass of a slow row that its old memory would have caught.
 
-Reads the logits that the attention kernel left behind, only where the old memory looks, before the new one is selected.
-Reference: `coverage` of sfi_sglang/torch_executor.py.
+The launch that merges the logits into evidence also runs `caught`, layer by layer, where the old memory looks. After
+the last layer `record` adds the mean to the request's sum, before the new memory is selected. Reference: `coverage` of
+sfi_sglang/torch_executor.py.
 """
 
 import triton
@@ -34,9 +35,8 @@ def caught(
     for start in range(0, visible, BLOCK):
         i = start + tl.arange(0, BLOCK)
         position = tl.where(i < count, tl.load(memory + i, mask=i < count, other=0), recent + i - count)
-        there = (i < visible) & (position >= first)
         for g in tl.static_range(G):
-            logit = tl.load(logits + g * stride_logits + position, mask=there, other=EMPTY)
+            logit = tl.load(logits + g * stride_logits + position, mask=i < visible, other=EMPTY)
             total += tl.sum(tl.exp2(logit - tl.load(row_lse + lse + g)), 0)
     return total / G
 

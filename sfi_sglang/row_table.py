@@ -82,9 +82,8 @@ class RowTable:
         tail[self.max_rows + start : self.max_rows + self.used_pages] = row
         self.slow += 1
         if memory.recent_start:
-            self.lines[row, [OLD_COUNT, OLD_RECENT, OBSERVED]] = (
-                memory.count, memory.recent_start, len(memory.observed)
-            )  # fmt: skip
+            old = memory.count, memory.recent_start, len(memory.observed)
+            self.lines[row, [OLD_COUNT, OLD_RECENT, OBSERVED]] = old
             memory.observed.append(length)
         memory.count, memory.recent_start = min(options.selected, candidates), first + candidates
         return start * TILE
