@@ -107,8 +107,8 @@ class Bench:
                 out = attention.run(self.q, keys, values, layer, self.scale)
                 if merge:
                     self.memory.observe(self.table, self.batch, layer)
-                if tap:  # a model runs other kernels here; an attention right behind the merge starts on the few
-                    out.add_(0)  # multiprocessors that have ended it, and crowds them
+                if tap:
+                    out.add_(0)  # as a model has other kernels here: see "Evidence and coverage" in README.md
             return out
 
         return run
