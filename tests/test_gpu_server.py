@@ -125,12 +125,12 @@ def random_model(folder: Path) -> str:
 
 @pytest.mark.skipif(torch.cuda.device_count() < RANKS, reason=f"needs {RANKS} GPUs")
 def test_ranks_decide_alike_and_like_one_rank(tmp_path):
-    """In fp16, where texts of the random model part at gaps below 0.01 nats; in bf16 at up to 0.3."""
+    """In fp16, where texts of the random model part at gaps below 0.01 nats (on a CPU); in bf16 at up to 0.34."""
     model, steps = random_model(tmp_path / "model"), tmp_path / "steps"
     steps.mkdir()
     options = [{**o, "selector": WITHOUT_EXCLUSION} if o and o.get("selector") == "paper" else o for o in OPTIONS]
     one = [*FP16, *TRITON]
-    servers = {"one": one, "two": [*one, "--tp", str(RANKS), "--disable-custom-all-reduce"]}  # NCCL does on any GPUs
+    servers = {"one": one, "two": [*one, "--tp", str(RANKS), "--disable-custom-all-reduce"]}  # NCCL does on any two
     env = {"two": probe_env(traced=False, PROBE_STEPS=str(steps))}
     replies = all_answers(servers, options, tmp_path, model, env)
     assert_agree(replies["one"], replies["two"], f"{RANKS} ranks")
