@@ -1,6 +1,6 @@
 """Tasks of a program in one or both modes on a running server, with a table of the outcomes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -9,12 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sfi_sglang.agents.loop import AgentResult, make_client
+from sfi_sglang.agents.loop import AgentResult
 from sfi_sglang.agents.program import MAX_STEPS, Program, Task
+from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.openai_stream import make_client
 from sfi_sglang.terminal import progress
-from sfi_sglang.trajectory.endpoint import Endpoint
 
-Mode = dict[str, bool | dict[str, Any] | None]  # name and request option
+Modes = Mapping[str, bool | dict[str, Any] | None]  # name and request option
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def run_tasks(
     url: str,
     program: Program,
     tasks: Sequence[Task],
-    modes: Mode,
+    modes: Modes,
     *,
     runs_dir: Path,
     console: Console,

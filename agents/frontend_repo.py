@@ -14,7 +14,7 @@ from sfi_sglang.agents.loop import Session, Step, Turn
 from sfi_sglang.agents.program import Program, Task
 from sfi_sglang.agents.repo import repo
 from sfi_sglang.agents.tools import ANSWER, Tool
-from sfi_sglang.trajectory.records import Call
+from sfi_sglang.client.call import Call
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The agent loop: one forced tool call a turn, its result fed back, until the final tool or the step limit."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,23 +8,15 @@ from typing import Any, Literal
 
 import openai
 
-from sfi_sglang.agents.chat import BrokenStream, Message, Reply, chat
 from sfi_sglang.agents.tools import ANSWER, Tool, ToolError
-from sfi_sglang.trajectory.records import Call
+from sfi_sglang.client.call import Call
+from sfi_sglang.client.openai_stream import RETRIES, BrokenStream, Message, Reply, chat
 
 MAX_TOKENS = 192
-TIMEOUT, RETRIES = 300.0, 2
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"  # some servers' grammars admit prose around: stop at the end mark
 NO_CALL = "Error: this was no complete tool call."
 REPEATS = 3  # of one call: greedy decoding does not leave such a circle
 NUDGE = "You made this same call before. Make a different one."
-
-
-def make_client(url: str, timeout: float = TIMEOUT, retries: int = RETRIES) -> openai.OpenAI:
-    """A client of the server at `url`. timeout: seconds without a byte. retries: of a request that got no answer, a
-    timeout or a status of 408, 409, 429 or 5xx."""
-    key = os.environ.get("OPENAI_API_KEY", "none")
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=timeout, max_retries=retries)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A batch of random keys, values and memories for benchmarks of the attention kernels, all layers in one CUDA graph.
+"""A batch of random keys, values and selections for benchmarks of the attention kernels, all layers in one CUDA graph.
 
 Without a GPU everything runs once, interpreted, on the shape `tiny`: a rehearsal whose times mean nothing.
 """
@@ -9,12 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sfi_sglang.device_memory import DeviceMemory, Shape
+from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions
+from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.triton_decode import TritonAttention
+from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.launch import FAST, Launch
-from sfi_sglang.kernels.rows import TILE
-from sfi_sglang.options import SFIOptions
-from sfi_sglang.row_table import RowTable
-from sfi_sglang.triton_attention import TritonAttention
+from sfi_sglang.scheduling.request_state import Refresh
+from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.stages import stage_mask
 
 SHAPES = {"qwen3-4b": (36, 32, 8, 128), "tiny": (2, 4, 2, 64)}  # layers, heads, KV heads, head dim
 GPU = torch.cuda.is_available()
@@ -61,53 +63,49 @@ class Bench:
 
     def __init__(self, shape: str, batch: int, context: int, options: SFIOptions) -> None:
         self.batch, self.context, self.options = batch, context, options
-        room = batch * (context + TILE)  # evidence of all rows at once
-        self.shape = Shape(*SHAPES[shape], requests=batch, graph_rows=batch, budget=options.budget, context=room)
+        room = batch * (context + EVIDENCE_PAGE)  # evidence of all rows at once
+        self.limits = Limits(*SHAPES[shape], requests=batch, graph_rows=batch, budget=options.budget, context=room)
         slots = batch * context
-        self.keys = torch.randn(2, slots, self.shape.kv_heads, self.shape.dim, dtype=DTYPE, device=DEVICE)
+        self.keys = torch.randn(2, slots, self.limits.kv_heads, self.limits.dim, dtype=DTYPE, device=DEVICE)
         self.values = torch.randn_like(self.keys)
-        self.q = torch.randn(batch, self.shape.heads, self.shape.dim, dtype=DTYPE, device=DEVICE)
+        self.q = torch.randn(batch, self.limits.heads, self.limits.dim, dtype=DTYPE, device=DEVICE)
         self.req_to_token = torch.randperm(slots, device=DEVICE).int().view(batch, context)
-        self.pool_rows = torch.arange(batch, device=DEVICE)
-        self.memory = DeviceMemory.allocate(self.shape, DEVICE, 1 << 60)
-        self.table = RowTable(batch, self.shape.evidence_tokens, DEVICE)
-        self.scale = self.shape.dim**-0.5
+        self.req_pool_indices = torch.arange(batch, device=DEVICE)
+        self.workspace = Workspace.allocate(self.limits, DEVICE, 1 << 60)
+        self.metadata = PassMetadata(batch, self.limits.evidence_tokens, DEVICE)
+        self.scale = self.limits.dim**-0.5
 
     def fill(self, slow: int, fast: int) -> None:
-        """`slow` slow rows, then `fast` fast ones, both with memories of random positions; the rest dense."""
-        self.table.clear()
-        self.memory.table.free = list(range(self.batch))[::-1]
+        """`slow` slow rows, then `fast` fast ones, both with selections of random positions; the rest dense."""
+        self.metadata.clear()
         for row in range(self.batch):
-            line = self.memory.table.acquire()
-            assert line is not None
             if row >= slow + fast:
-                self.table.dense(row, self.context)
+                self.metadata.dense(row, self.context)
                 continue
-            start = self.options.recent_start(self.context)
-            noise = torch.rand(self.shape.kv_heads, start - self.options.sink, device=DEVICE)
-            picks = noise.topk(self.options.budget).indices.sort().values + self.options.sink
-            self.memory.table.positions[line.row] = picks.int()
-            line.count, line.recent_start = self.options.budget, start
+            first, start, count = self.options.sink, self.options.recent_start(self.context), self.options.budget
+            noise = torch.rand(self.limits.kv_heads, start - first, device=DEVICE)
+            self.workspace.table.positions[row] = (noise.topk(count).indices.sort().values + first).int()
             if row >= slow:
-                self.table.fast(row, self.context, self.options, line)
+                self.metadata.fast(row, self.context, (first, count, start), row)
                 continue
-            self.table.dense(row, self.context)
-            self.table.slow_row(row, self.context, self.options, line)
+            self.metadata.dense(row, self.context)
+            refresh = Refresh(first, start - first, count, old_count=count, old_recent_start=start)
+            self.metadata.refresh(row, refresh, row, stage_mask(self.options.selector.stages()))
 
-    def attend(self, launch: Launch, tap: bool, merge: bool = False) -> Callable[[], Tensor]:
-        """One pass over all layers, as a function to be timed; its result is the last layer's. merge: with the tap,
-        also what makes evidence of the logits."""
-        attention = TritonAttention(self.memory, self.table, self.req_to_token, launch, PROCESSORS, tap)
+    def attend(self, launch: Launch, logits_out: bool, merge: bool = False) -> Callable[[], Tensor]:
+        """One pass over all layers, as a function to be timed; its result is the last layer's. merge: also make
+        evidence of the logits that slow rows leave."""
+        attention = TritonAttention(self.workspace, self.metadata, self.req_to_token, launch, PROCESSORS, logits_out)
         attention.prepare(self.batch)
 
         def run() -> Tensor:
-            attention.start(self.pool_rows)
-            for layer in range(self.shape.layers):
+            attention.start(self.req_pool_indices)
+            for layer in range(self.limits.layers):
                 keys, values = self.keys[layer % 2], self.values[layer % 2]
                 out = attention.run(self.q, keys, values, layer, self.scale)
                 if merge:
-                    self.memory.observe(self.table, self.batch, layer)
-                if tap:
+                    self.workspace.observe(self.metadata, self.batch, layer)
+                if logits_out:
                     out.add_(0)  # as a model has other kernels here: see "Evidence and coverage" in README.md
             return out
 
@@ -115,17 +113,17 @@ class Bench:
 
     def refresh(self) -> None:
         """Select from whatever evidence lies there."""
-        self.memory.refresh(self.table, self.batch, self.shape.heads // self.shape.kv_heads)
+        self.workspace.refresh(self.metadata, self.batch, self.limits.heads // self.limits.kv_heads)
 
     def error(self, row: int) -> float:
         """Relative error of one row's attention in the last layer against float64."""
-        out = self.attend(FAST, tap=False)()[row]
-        kv_heads, layer = self.shape.kv_heads, self.shape.layers - 1
-        sink, count, recent, length, _, line = (int(value) for value in self.table.lines[row, :6])
+        out = self.attend(FAST, logits_out=False)()[row]
+        kv_heads, layer = self.limits.kv_heads, self.limits.layers - 1
+        sink, count, recent, length, _, line = (int(value) for value in self.metadata.lines[row, :6])
         ends = torch.cat([torch.arange(sink), torch.arange(recent, length)]).to(DEVICE).expand(kv_heads, -1)
-        positions = torch.cat([ends, self.memory.table.positions[line, layer, :, :count].long()], 1)
+        positions = torch.cat([ends, self.workspace.table.positions[line, layer, :, :count].long()], 1)
         slots = self.req_to_token[row][positions].long()
         heads = torch.arange(kv_heads, device=DEVICE)[:, None]
         k, v = (pool[layer % 2][slots, heads].double() for pool in (self.keys, self.values))
-        exact = (self.q[row].view(kv_heads, -1, self.shape.dim).double() @ k.mT * self.scale).softmax(-1) @ v
+        exact = (self.q[row].view(kv_heads, -1, self.limits.dim).double() @ k.mT * self.scale).softmax(-1) @ v
         return float((out.view_as(exact).double() - exact).norm() / exact.norm())

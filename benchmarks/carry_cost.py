@@ -16,12 +16,11 @@ import torch
 import typer
 from rich.table import Table
 
-from sfi_sglang import carry, selector
-from sfi_sglang.cli import console
-from sfi_sglang.evals.report import provenance
-from sfi_sglang.options import SFIOptions
-from sfi_sglang.store import Inherited, Snapshot
-from sfi_sglang.terminal import progress
+from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.selection import reuse, selector
+from sfi_sglang.selection.snapshot_store import Inherited, Snapshot
+from sfi_sglang.terminal import console, progress
 
 LAYERS, KV_HEADS, ROWS, DIM = 30, 3, 48, 64
 MODES = ("fresh", "inherit", "merge")
@@ -30,18 +29,18 @@ MODES = ("fresh", "inherit", "merge")
 def first_selection(mode: str, keys: torch.Tensor, queries: torch.Tensor, memory: Inherited, options: SFIOptions):
     """keys [KV, L, D] and queries [KV, R, D] stand for every layer; returns positions [layers, KV, k]."""
     sink, recent_start = options.sink, options.recent_start(keys.shape[1])
-    candidates = carry.candidate_positions(memory, sink, recent_start) if mode == "inherit" else None
+    candidates = reuse.candidate_positions(memory, sink, recent_start) if mode == "inherit" else None
     evidence = []
     for layer in range(LAYERS):
         if candidates is not None:
-            logits = selector.attention_logits(queries, carry.gather_keys(keys, candidates[layer]), DIM**-0.5)
-            logits = carry.mask_logits(logits, candidates[layer])
+            logits = selector.attention_logits(queries, reuse.gather_keys(keys, candidates[layer]), DIM**-0.5)
+            logits = reuse.mask_logits(logits, candidates[layer])
         else:
             logits = selector.attention_logits(queries, keys, DIM**-0.5)[..., sink:recent_start]
         evidence.append(selector.power_mean(logits.log_softmax(-1), options.selector))
     merged = torch.stack(evidence)
     if mode == "merge":
-        merged = carry.add_bonus(merged, memory, sink)
+        merged = reuse.add_bonus(merged, memory, sink)
     return selector.select(merged, ROWS, options.selected, options.selector, candidates)
 
 

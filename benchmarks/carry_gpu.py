@@ -2,7 +2,7 @@
 
     python -m benchmarks.carry_gpu --out benchmarks/results/carry_h200.json
 
-Drives the server's own observer of the prefill (sfi_sglang/prompt.py) over random keys and queries of Qwen3-4B's shape,
+Drives the server's own prefill_observer.py over random keys and queries of Qwen3-4B's shape,
 all layers; modes interleaved, medians over repeats. Then times what a store would do with the memory: a copy on the
 device, or a copy to pinned host memory and back.
 """
@@ -12,55 +12,46 @@ import statistics
 import time
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.table import Table
 
+from benchmarks.attention_bench import SHAPES
 from benchmarks.carry_cost import MODES, inherited_memory
-from sfi_sglang.cli import console
-from sfi_sglang.device_memory import MB, DeviceMemory, Shape
-from sfi_sglang.evals.report import provenance
-from sfi_sglang.options import PROMPT_QUERIES, SFIOptions
-from sfi_sglang.plan import Row, Step
-from sfi_sglang.prompt import PromptObserver
-from sfi_sglang.state import RequestState
-from sfi_sglang.terminal import progress
-from sfi_sglang.trigger import SegmentTracker, Vocabulary
-
-SHAPES = {"qwen3-4b": (36, 32, 8, 128), "tiny": (2, 4, 2, 64)}  # layers, heads, KV heads, head dim
+from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.attention.prefill_observer import PrefillObserver
+from sfi_sglang.attention.workspace import Workspace
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
+from sfi_sglang.scheduling.step_planner import RowPlan, Step
+from sfi_sglang.selection.limits import MB, Limits
+from sfi_sglang.terminal import console, progress
 
 
 class Turn:
     """The end of one prompt, as the Triton backend sees it."""
 
-    def __init__(self, shape: Shape, budget: int, new: int, device: str) -> None:
-        self.shape, self.device, self.new = shape, device, new
+    def __init__(self, limits: Limits, budget: int, new: int, device: str) -> None:
+        self.limits, self.device, self.new = limits, device, new
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self.memory = DeviceMemory.allocate(shape, device, 1 << 60)
-        self.req_to_token = torch.randperm(shape.context, device=device).int()[None]
-        self.keys = torch.randn(2, shape.context, shape.kv_heads, shape.dim, device=device, dtype=dtype)
-        self.q = torch.randn(PROMPT_QUERIES, shape.heads * shape.dim, device=device, dtype=dtype)
-        self.pool = SimpleNamespace(get_key_buffer=lambda layer: self.keys[layer % 2])
+        req_to_token = torch.randperm(limits.context, device=device).int()[None]
+        keys = torch.randn(2, limits.context, limits.kv_heads, limits.dim, device=device, dtype=dtype)
+        workspace = Workspace.allocate(limits, device, 1 << 60)
+        self.observer = PrefillObserver(workspace, lambda layer: keys[layer % 2], req_to_token)
+        self.q = torch.randn(new, limits.heads, limits.dim, device=device, dtype=dtype)
         self.options = {mode: SFIOptions.model_validate({"budget": budget, "carry": mode}) for mode in MODES}
-        self.inherited = inherited_memory(shape.context - new, budget, 256, shape.layers, shape.kv_heads, device)
+        self.inherited = inherited_memory(limits.context - new, budget, 256, limits.layers, limits.kv_heads, device)
 
     def first_selection(self, mode: str) -> RequestState:
-        state = RequestState(self.options[mode], self.shape.context, SegmentTracker(self.options[mode], Vocabulary([])))
+        options, length = self.options[mode], self.limits.context
+        state = RequestState(options, length, SegmentTracker(options, Vocabulary([])))
         state.inherited = None if mode == "fresh" else self.inherited
-        row = Row(Step.SLOW, self.shape.context, state, pool_row=0)
-        backend = SimpleNamespace(
-            shape=self.shape, memory=self.memory, pool=self.pool, req_to_token=self.req_to_token,
-            planner=SimpleNamespace(rows_for=lambda rids, size: [row]),
-        )  # fmt: skip
-        observer = PromptObserver(backend)
-        batch = SimpleNamespace(rids=["a"], batch_size=1, extend_seq_lens_cpu=[self.new])
-        q = torch.cat([self.q.new_zeros(self.new - PROMPT_QUERIES, self.q.shape[1]), self.q])
-        for layer in range(self.shape.layers):
-            shape = {"tp_q_head_num": self.shape.heads, "qk_head_dim": self.shape.dim, "scaling": self.shape.dim**-0.5}
-            observer.observe(q, SimpleNamespace(layer_id=layer, **shape), batch)
+        self.observer.begin([RowPlan(Step.SLOW, length, state, req_pool_index=0)], [self.new])
+        for layer in range(self.limits.layers):
+            self.observer.observe(self.q, layer, self.limits.dim**-0.5)
         return state
 
 
@@ -90,13 +81,14 @@ def main(
         sizes = [int(size) for size in prefixes.split(",")]
         task = bar.add_task("carry", total=len(sizes) * (repeats + 1))
         for size in sizes:
-            turn = Turn(Shape(*SHAPES[shape], 1, 1, budget, size + new), budget, new, device)
+            turn = Turn(Limits(*SHAPES[shape], 1, 1, budget, size + new), budget, new, device)
             times: dict[str, list[float]] = {name: [] for name in (*MODES, "copy on device", "to host", "from host")}
             for repeat in range(repeats + 1):  # the first compiles
                 found: dict[str, float] = {}
                 for mode in MODES:
                     found[mode], state = timed(partial(turn.first_selection, mode), device)
-                    snapshot = state.memory.snapshot()
+                    assert state.selection is not None
+                    snapshot = state.selection.snapshot(state.count)
                     state.release(0)
                 host = torch.empty(snapshot.shape, dtype=torch.int32, pin_memory=device == "cuda")
                 found["copy on device"], _ = timed(snapshot.clone, device)

@@ -26,10 +26,10 @@ import typer
 from rich.table import Table
 
 from benchmarks.plots import plot_decode
-from sfi_sglang import config
-from sfi_sglang.cli import console
-from sfi_sglang.evals.report import provenance
-from sfi_sglang.terminal import progress
+from sfi_sglang.api.settings import EXECUTORS
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.integration.server_args import EXECUTOR_ENV
+from sfi_sglang.terminal import console, progress
 
 PLUGIN = Path(__file__).parent / "no_prefill"
 WARM_UP = 8  # tokens
@@ -122,14 +122,14 @@ def launch(model: str, stock: bool, arguments: dict):
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="folder with a config.json")],
+    model: Annotated[str, typer.Argument(help="folder with a server_args.json")],
     cases: Annotated[str, typer.Option(help="batch x context tokens, comma-separated")] = "8x8192,8x32768,1x65536",
     periods: Annotated[str, typer.Option(help="steps between refreshes")] = "20,40",
     budget: int = 1536,
     tokens: Annotated[int, typer.Option(help="decoded tokens per run")] = 168,
     repeats: int = 3,
     stock: Annotated[bool, typer.Option(help="plain SGLang instead: dense only")] = False,
-    executor: Annotated[str, typer.Option(help=f"of the sparse steps: {', '.join(config.EXECUTORS)}")] = "auto",
+    executor: Annotated[str, typer.Option(help=f"of the sparse steps: {', '.join(EXECUTORS)}")] = "auto",
     engine_arguments: Annotated[str, typer.Option(help="more Engine arguments, JSON")] = "{}",
     out: Annotated[Path | None, typer.Option(help="write JSON here and a plot beside it")] = None,
 ) -> None:
@@ -140,7 +140,7 @@ def main(
             options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": length}
             modes[f"sfi/{length}"] = options
     period = math.lcm(*map(int, periods.split(",")))  # of all modes together
-    os.environ[config.EXECUTOR_ENV] = executor
+    os.environ[EXECUTOR_ENV] = executor
     engine = launch(model, stock, json.loads(engine_arguments))
     rng = random.Random(1)
     cells: list[Cell] = []

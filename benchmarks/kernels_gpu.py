@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernels_gpu --out result.json
 
-Shape of Qwen3-4B: 36 layers, 32 heads, 8 KV heads, head dim 128, bf16. Every case runs all layers inside one CUDA
+Limits of Qwen3-4B: 36 layers, 32 heads, 8 KV heads, head dim 128, bf16. Every case runs all layers inside one CUDA
 graph, on random data (attention_bench.py); medians of replays. Bytes are the fewest that must move: keys and values of
 the visible tokens, scores once in and once out.
 """
@@ -19,12 +19,12 @@ import typer
 
 from benchmarks.attention_bench import DEVICE, DTYPE, GPU, SHAPES, Bench, graph_time, time_once
 from benchmarks.decode_gpu import parse_cases
-from sfi_sglang.cli import console
-from sfi_sglang.device_memory import MB
-from sfi_sglang.evals.report import provenance
+from sfi_sglang.api.options import PROMPT_QUERIES, SFIOptions
+from sfi_sglang.attention.workspace import MB
+from sfi_sglang.client.provenance import provenance
 from sfi_sglang.kernels import evidence
 from sfi_sglang.kernels.launch import FAST, MIXED
-from sfi_sglang.options import PROMPT_QUERIES, SFIOptions
+from sfi_sglang.terminal import console
 
 
 @dataclass
@@ -64,7 +64,7 @@ def _read(k_ptr, v_ptr, slots, out, n, KV: tl.constexpr, D: tl.constexpr, BLOCK:
 def read_only(bench: Bench, tokens: int):
     """As many random keys and values of single KV heads as a fast step reads, and nothing else: what their place in
     memory costs. A program reads 64 of each, and a GPU holds many programs."""
-    shape, n = bench.shape, 64
+    shape, n = bench.limits, 64
     grid = (shape.kv_heads, triton.cdiv(tokens, n))
     slots = torch.randint(bench.keys.shape[1], (*grid[::-1], n), dtype=torch.int32, device=DEVICE)
     out = torch.empty(grid[::-1], device=DEVICE)
@@ -82,9 +82,11 @@ def flashinfer(bench: Bench, per_head: bool) -> float:
     its own, page numbers given; else SGLang's dense decode."""
     from flashinfer import BatchDecodeWithPagedKVCacheWrapper
 
-    shape = bench.shape
+    shape = bench.limits
     group, kv_heads = (shape.heads // shape.kv_heads, 1) if per_head else (shape.heads, shape.kv_heads)
-    rows, n = (bench.batch * shape.kv_heads, int(bench.table.visible[0])) if per_head else (bench.batch, bench.context)
+    rows, n = (
+        (bench.batch * shape.kv_heads, int(bench.metadata.visible[0])) if per_head else (bench.batch, bench.context)
+    )
     if per_head:
         heads = torch.arange(shape.kv_heads, device=DEVICE).repeat(bench.batch)[:, None]
         index = torch.randint(bench.keys.shape[1], (rows, n), device=DEVICE) * shape.kv_heads + heads
@@ -112,7 +114,7 @@ def flashinfer(bench: Bench, per_head: bool) -> float:
 
 def prompt(bench: Bench):
     """The evidence of a prompt's last queries, as a function to be timed."""
-    shape, first = bench.shape, bench.options.sink
+    shape, first = bench.limits, bench.options.sink
     count = bench.options.candidates(bench.context)
     rows = PROMPT_QUERIES * shape.heads // shape.kv_heads
     queries = torch.randn(shape.kv_heads, rows, shape.dim, dtype=DTYPE, device=DEVICE)
@@ -120,7 +122,7 @@ def prompt(bench: Bench):
 
     def run():
         for layer in range(shape.layers):
-            line = bench.memory.scores[0, layer, :, :count]
+            line = bench.workspace.scores[0, layer, :, :count]
             evidence.prompt_evidence(queries, bench.keys[layer % 2], slots, bench.scale, False, line)
 
     return run
@@ -144,10 +146,10 @@ def main(
 
     for batch, context in parse_cases(cases):
         bench = Bench(shape, batch, context, options)
-        token = bench.keys[0, 0].nbytes * 2 * bench.shape.layers  # keys and values
+        token = bench.keys[0, 0].nbytes * 2 * bench.limits.layers  # keys and values
         bench.fill(0, batch)
-        sparse = int(bench.table.visible[0]) * batch * token
-        add("fast", bench, graph_time(bench.attend(FAST, tap=False)), sparse, bench.error(0))
+        sparse = int(bench.metadata.visible[0]) * batch * token
+        add("fast", bench, graph_time(bench.attend(FAST, logits_out=False)), sparse, bench.error(0))
         add("random reads alone", bench, graph_time(read_only(bench, sparse // token)), sparse)
         if GPU:
             add("fast, FlashInfer per head", bench, flashinfer(bench, per_head=True), sparse)
@@ -155,16 +157,16 @@ def main(
         if GPU:
             add("dense, FlashInfer", bench, flashinfer(bench, per_head=False), full)
         bench.fill(0, 0)
-        add("dense", bench, graph_time(bench.attend(FAST, tap=False)), full, bench.error(0))
+        add("dense", bench, graph_time(bench.attend(FAST, logits_out=False)), full, bench.error(0))
         bench.fill(1, batch - 1)
         mixed = context * token + sparse * (batch - 1) // batch
-        add("1 slow, others fast", bench, graph_time(bench.attend(MIXED, tap=True, merge=True)), mixed)
-        alone = graph_time(bench.attend(MIXED, tap=True))
+        add("1 slow, others fast", bench, graph_time(bench.attend(MIXED, logits_out=True, merge=True)), mixed)
+        alone = graph_time(bench.attend(MIXED, logits_out=True))
         add("1 slow, others fast, evidence not merged", bench, alone, mixed)
-        scores = 2 * bench.shape.layers * bench.shape.kv_heads * context * 4
+        scores = 2 * bench.limits.layers * bench.limits.kv_heads * context * 4
         add("refresh of 1 row", bench, graph_time(bench.refresh), scores)
         bench.fill(batch, 0)
-        add("all slow", bench, graph_time(bench.attend(MIXED, tap=True, merge=True)), full)
+        add("all slow", bench, graph_time(bench.attend(MIXED, logits_out=True, merge=True)), full)
         add("refresh of all rows", bench, graph_time(bench.refresh), scores * batch)
         add("prompt evidence of 1 row", bench, graph_time(prompt(bench)), context * token)
         del bench

@@ -24,8 +24,8 @@ import typer
 from rich.table import Table
 
 from benchmarks.decode_gpu import WARM_UP, decode, launch, parse_cases, stream
-from sfi_sglang.cli import console
-from sfi_sglang.evals.report import provenance
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.terminal import console
 
 FEWEST = 50  # kernels in a step's graph; what is smaller is not the model
 NEVER = 4096

@@ -16,12 +16,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sfi_sglang.cli import console
-from sfi_sglang.evals.report import provenance
-from sfi_sglang.model import embedded_model
-from sfi_sglang.options import SFIOptions
-from sfi_sglang.terminal import progress
-from sfi_sglang.trigger import SegmentTracker, Vocabulary
+from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
+from sfi_sglang.serving.embedded_model import embedded_model
+from sfi_sglang.terminal import console, progress
 
 POLICIES = ("sentence", "structural")
 MAX_CHARS = 20_000  # of one document

@@ -21,10 +21,10 @@ import requests
 import typer
 
 from sfi_sglang import METRIC_PREFIX
-from sfi_sglang.cli import console
-from sfi_sglang.evals.report import provenance
-from sfi_sglang.server import running_server
-from sfi_sglang.terminal import progress
+from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.serving.server import running_server
+from sfi_sglang.terminal import console, progress
 
 POOL_TOKENS, CONCURRENCY = 8192, 4
 FLAGS = ["--max-total-tokens", str(POOL_TOKENS), "--max-running-requests", str(CONCURRENCY)]
@@ -47,19 +47,13 @@ class SoakResult:
     scheduler_mb_end: float
 
 
-def metrics(url: str) -> dict[str, float]:
-    lines = requests.get(f"{url}/metrics", timeout=30).text.splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name.split("{")[0]: float(value) for name, value in pairs}
-
-
 def settled_metrics(url: str) -> dict[str, float]:
     """Metrics once aborted requests have ended; a tiny request makes SGLang refresh its gauges."""
     for _ in range(20):
         params = {"max_new_tokens": 1}
         requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": params}, timeout=60).raise_for_status()
         time.sleep(0.5)
-        last = metrics(url)
+        last = Endpoint(url, "").counters()
         if last.get("sglang:num_used_tokens") == 0:
             break
     return last
@@ -93,7 +87,7 @@ def soak(
             if reply:
                 histories[which] += reply["text"]
         if index % 10 == 0:
-            peak[0] = max(peak[0], metrics(url).get(f"{METRIC_PREFIX}memory_bytes", 0))
+            peak[0] = max(peak[0], Endpoint(url, "").counters().get(f"{METRIC_PREFIX}memory_bytes", 0))
         if index == turns // 2:
             half[0] = scheduler_mb(url)
         done()

@@ -19,13 +19,16 @@ from rich.table import Table
 
 from benchmarks.attention_bench import GPU, SHAPES, Bench, graph_time
 from benchmarks.decode_gpu import parse_cases
-from sfi_sglang.cli import console
-from sfi_sglang.evals.report import provenance
+from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.client.provenance import provenance
 from sfi_sglang.kernels.launch import Launch
-from sfi_sglang.options import SFIOptions
-from sfi_sglang.terminal import progress
+from sfi_sglang.terminal import console, progress
 
-PASSES = {"fast": (0, True, False), "dense": (0, False, False), "slow": (1, True, True)}  # slow rows, others fast, tap
+PASSES = {
+    "fast": (0, True, False),
+    "dense": (0, False, False),
+    "slow": (1, True, True),
+}
 
 
 def numbers(text: str) -> list[int]:
@@ -54,11 +57,11 @@ def main(
         for batch, context in sizes:
             bench = Bench(shape, batch, context, SFIOptions(budget=budget))
             for kind in kinds:
-                slow, fast, tap = PASSES[kind]
+                slow, fast, logits_out = PASSES[kind]
                 bench.fill(slow, batch - slow if fast else 0)
                 times = {}
                 for launch in settings:
-                    times[launch] = graph_time(bench.attend(launch, tap))
+                    times[launch] = graph_time(bench.attend(launch, logits_out))
                     bar.advance(task)
                 least = min(times.values())
                 for launch, time in sorted(times.items(), key=lambda item: item[1]):

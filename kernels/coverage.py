@@ -1,7 +1,7 @@
-"""Coverage: the attention mass of a slow row that its old memory would have caught.
+"""Coverage: the attention mass of a slow row that its old selection would have caught.
 
-The launch that merges the logits into evidence also runs `caught`, layer by layer, where the old memory looks. After
-the last layer `record` adds the mean to the request's sum, before the new memory is selected. Reference: `coverage` of
+The launch that merges the logits into evidence also runs `caught`, layer by layer, where the old selection looks. After
+the last layer `record` adds the mean to the request's sum, before the new one is chosen. Reference: `coverage` of
 sfi_sglang/torch_executor.py.
 """
 
@@ -10,31 +10,30 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY
-from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, FIRST, MEMORY, OBSERVED, OLD_COUNT, OLD_RECENT, TAP
+from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, OBSERVED, OLD_COUNT, OLD_RECENT, SELECTION
 
-RING = 4  # last sums that a request keeps: more than steps may be under way
 BLOCK = 512
 
 
 @triton.jit
 def caught(
-    logits, candidate_lse, row_lse, rows, memory, row, head, stride_logits, stride_memory, stride_head,
+    logits, candidate_lse, row_lse, rows, selection, row, head, stride_logits, stride_selection, stride_head,
     KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Mean over the query heads of one KV head, in the layer at hand. memory: of this layer, all requests."""
+    """Mean over the query heads of one KV head, in the layer at hand. selection: of this layer, all requests."""
     rows += row * COLS
     count, recent = tl.load(rows + OLD_COUNT), tl.load(rows + OLD_RECENT)
     first = tl.load(rows + FIRST)
-    visible = count + first + tl.load(rows + CANDIDATES) - recent  # candidates in the old memory, or since
-    memory += tl.load(rows + MEMORY).to(tl.int64) * stride_memory + head * stride_head
+    visible = count + first + tl.load(rows + CANDIDATES) - recent  # candidates in the old selection, or since
+    selection += tl.load(rows + SELECTION).to(tl.int64) * stride_selection + head * stride_head
     lse = (row * KV + head) * G
-    logits += (head * G).to(tl.int64) * stride_logits + tl.load(rows + TAP) - first
+    logits += (head * G).to(tl.int64) * stride_logits + tl.load(rows + EVIDENCE_AT) - first
     total = 0.0
-    for g in tl.static_range(G):  # what no memory chooses: sink and recent tokens
+    for g in tl.static_range(G):  # what no Selector chooses: sink and recent tokens
         total += 1.0 - tl.exp2(tl.load(candidate_lse + lse + g) - tl.load(row_lse + lse + g))
     for start in range(0, visible, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        position = tl.where(i < count, tl.load(memory + i, mask=i < count, other=0), recent + i - count)
+        position = tl.where(i < count, tl.load(selection + i, mask=i < count, other=0), recent + i - count)
         for g in tl.static_range(G):
             logit = tl.load(logits + g * stride_logits + position, mask=i < visible, other=EMPTY)
             total += tl.sum(tl.exp2(logit - tl.load(row_lse + lse + g)), 0)
@@ -42,9 +41,9 @@ def caught(
 
 
 @triton.jit
-def _record(mass, rows, slow_rows, sums, LINES: tl.constexpr, COLS: tl.constexpr, RING: tl.constexpr):
+def _record(mass, rows, refresh_rows, sums, LINES: tl.constexpr, COLS: tl.constexpr, RING: tl.constexpr):
     """Add one slow row's mean over `LINES` layers and KV heads to its request's sum."""
-    row = tl.load(slow_rows + tl.program_id(0))
+    row = tl.load(refresh_rows + tl.program_id(0))
     if row < 0:
         return
     rows += row * COLS
@@ -55,14 +54,15 @@ def _record(mass, rows, slow_rows, sums, LINES: tl.constexpr, COLS: tl.constexpr
         i = start + tl.arange(0, 256)
         total += tl.sum(tl.load(mass + row * LINES + i, mask=i < LINES, other=0.0), 0)
     observed = tl.load(rows + OBSERVED)
-    sums += tl.load(rows + MEMORY) * RING
+    sums += tl.load(rows + SELECTION) * RING
     before = tl.load(sums + (observed + RING - 1) % RING, mask=observed > 0, other=0.0)
     tl.store(sums + observed % RING, before + total / LINES)
 
 
-def record(mass: Tensor, rows: Tensor, slow_rows: Tensor, sums: Tensor) -> None:
+def record(mass: Tensor, rows: Tensor, refresh_rows: Tensor, sums: Tensor) -> None:
     """After the last layer. mass: float32 [rows, layers, KV], what `merge_logits` left. rows: int32 [rows, COLUMNS].
-    slow_rows: int32 [n], -1 for none. sums: float32 [requests, RING], the sums of the slow steps so far, turn about."""
-    _record[slow_rows.shape](
-        mass, rows, slow_rows, sums, LINES=mass[0].numel(), COLS=COLUMNS, RING=sums.shape[1], num_warps=1
+    refresh_rows: int32 [n], -1 for none. sums: float32 [requests, table.RING], the sums of the slow steps so far, turn
+    about."""
+    _record[refresh_rows.shape](
+        mass, rows, refresh_rows, sums, LINES=mass[0].numel(), COLS=COLUMNS, RING=sums.shape[1], num_warps=1
     )

@@ -2,7 +2,7 @@
 
 Visible token i is position i below the sink, then a selected position, then a recent one. `locate` looks the selected
 positions' KV slots up, once a step for all layers; nothing is packed or planned. Slow rows leave the logits of their
-candidates behind (the tap): K is read once for attention and evidence.
+candidates behind (`logits_out`): K is read once for attention and evidence.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,18 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.launch import CHAINED, Launch, chained
-from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, COUNT, FIRST, LENGTH, MEMORY, RECENT, SINK, SPLIT, TAP
+from sfi_sglang.kernels.rows import (
+    CANDIDATES,
+    COLUMNS,
+    COUNT,
+    EVIDENCE_AT,
+    FIRST,
+    LENGTH,
+    RECENT,
+    SELECTION,
+    SINK,
+    SPLIT,
+)
 
 LOG2E = tl.constexpr(1.4426950408889634)
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
@@ -24,19 +35,19 @@ LINE = tl.constexpr(64)  # 16-bit numbers in a line of the cache
 
 @triton.jit
 def _locate(
-    memory, req_to_token, pool_rows, rows, slots, stride_memory, stride_tokens, stride_slots, keep,
+    selection, req_to_token, req_pool_indices, rows, slots, stride_selection, stride_tokens, stride_slots, keep,
     COLS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Slots of one row's selected positions in one layer and KV head."""
     line, row = tl.program_id(0).to(tl.int64), tl.program_id(1)
     rows += row * COLS
     count = tl.load(rows + COUNT)
-    memory += tl.load(rows + MEMORY).to(tl.int64) * stride_memory + line * keep
-    tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
+    selection += tl.load(rows + SELECTION).to(tl.int64) * stride_selection + line * keep
+    tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
     slots += row.to(tl.int64) * stride_slots + line * keep
     for start in range(0, count, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        position = tl.load(memory + i, mask=i < count, other=0)
+        position = tl.load(selection + i, mask=i < count, other=0)
         tl.store(slots + i, tl.load(tokens + position, mask=i < count, other=0), mask=i < count)
 
 
@@ -60,10 +71,10 @@ def _prefetch(pointers):
 
 @triton.jit
 def _attend(
-    q_ptr, k_ptr, v_ptr, req_to_token, pool_rows, chosen_slots, rows, part_out, part_lse, part_candidates, logits,
-    scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
+    q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, part_out, part_lse, part_candidates,
+    logits, scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
-    COLS: tl.constexpr, WITH_TAP: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
+    COLS: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
     head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)  # splits that have no work come last
@@ -71,7 +82,7 @@ def _attend(
     sink, count, recent = tl.load(rows + SINK), tl.load(rows + COUNT), tl.load(rows + RECENT)
     visible = sink + count + tl.load(rows + LENGTH) - recent
     size = tl.load(rows + SPLIT)
-    tokens = req_to_token + tl.load(pool_rows + row).to(tl.int64) * stride_tokens
+    tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
     chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
     lo = split * size
     hi = tl.minimum(lo + size, visible)
@@ -90,10 +101,10 @@ def _attend(
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
     acc = tl.zeros([M, D], tl.float32)
-    if WITH_TAP:  # candidates are [first, last); none for a row that is not slow
-        tap, first = tl.load(rows + TAP), tl.load(rows + FIRST)
-        last = tl.where(tap >= 0, first + tl.load(rows + CANDIDATES), first)
-        line = (head * G + m_ids) * stride_logits + tap - first
+    if LOGITS_OUT:  # candidates are [first, last); none for a row that is not slow
+        evidence_at, first = tl.load(rows + EVIDENCE_AT), tl.load(rows + FIRST)
+        last = tl.where(evidence_at >= 0, first + tl.load(rows + CANDIDATES), first)
+        line = (head * G + m_ids) * stride_logits + evidence_at - first
     # The slots come an iteration ahead, so that the pipeline is as deep for keys and values as it is long.
     slot = _slots(tokens, chosen_slots, lo + tl.arange(0, BLOCK), hi, sink, count, recent)
     for start in range(lo, hi, BLOCK):
@@ -111,7 +122,7 @@ def _attend(
         acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
         mass = tl.sum(p, 1)
         total = total * shrink + mass
-        if WITH_TAP:
+        if LOGITS_OUT:
             candidate = (i >= first) & (i < last) & inside
             tl.store(logits + line[:, None] + i[None, :], qk, mask=candidate[None, :] & real)
             if (start < first) | (tl.minimum(start + BLOCK, hi) > last):
@@ -121,7 +132,7 @@ def _attend(
     part = ((row * KV + head) * SPLITS + split) * G + m_ids
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=real)
     tl.store(part_lse + part, best + tl.log2(total), mask=m_ids < G)
-    if WITH_TAP:
+    if LOGITS_OUT:
         lse = tl.where(candidate_total > 0, best + tl.log2(candidate_total), EMPTY)
         tl.store(part_candidates + part, lse, mask=m_ids < G)
 
@@ -130,9 +141,9 @@ def _attend(
 def _merge(
     part_out, part_lse, part_candidates, rows, out, candidate_lse, row_lse,
     KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr,
-    WITH_TAP: tl.constexpr, CHAINED: tl.constexpr,
+    LOGITS_OUT: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
-    """Join the splits of one query head; with the tap also the log-sum-exp over all tokens and over candidates."""
+    """Join the splits of one query head; with LOGITS_OUT also the log-sum-exps over all tokens and over candidates."""
     head, row = tl.program_id(0), tl.program_id(1)
     rows += row * COLS
     visible = tl.load(rows + SINK) + tl.load(rows + COUNT) + tl.load(rows + LENGTH) - tl.load(rows + RECENT)
@@ -147,7 +158,7 @@ def _merge(
     weight = tl.where(used, weight / total, 0.0)
     values = tl.load(part_out + part[:, None] * D + d_ids[None, :], mask=used[:, None], other=0.0)
     tl.store(out + (row * KV * G + head) * D + d_ids, tl.sum(values * weight[:, None], 0).to(out.dtype.element_ty))
-    if WITH_TAP:
+    if LOGITS_OUT:
         partial = tl.load(part_candidates + part, mask=used, other=EMPTY)
         best = tl.max(partial, 0)
         tl.store(candidate_lse + row * KV * G + head, best + tl.log2(tl.sum(tl.exp2(partial - best), 0)))
@@ -177,14 +188,15 @@ class DecodeBuffers:
         return cls(out, lse, torch.empty_like(lse), candidate_lse, row_lse, logits)
 
 
-def locate(memory: Tensor, req_to_token: Tensor, pool_rows: Tensor, rows: Tensor, slots: Tensor) -> None:
+def locate(selection: Tensor, req_to_token: Tensor, req_pool_indices: Tensor, rows: Tensor, slots: Tensor) -> None:
     """KV slots of the selected positions of all layers, for this step only: SGLang may move a running request's slots.
 
-    memory: int32 [memory rows, layers, KV, keep] positions. slots: int32 [rows, layers, KV, keep], written.
+    selection: int32 [lines, layers, KV, keep] positions. slots: int32 [rows, layers, KV, keep], written.
     """
-    _, layers, kv_heads, keep = memory.shape
-    _locate[(layers * kv_heads, pool_rows.shape[0])](
-        memory, req_to_token, pool_rows, rows, slots, memory.stride(0), req_to_token.stride(0), slots.stride(0), keep,
+    _, layers, kv_heads, keep = selection.shape
+    _locate[(layers * kv_heads, req_pool_indices.shape[0])](
+        selection, req_to_token, req_pool_indices, rows, slots,
+        selection.stride(0), req_to_token.stride(0), slots.stride(0), keep,
         COLS=COLUMNS, BLOCK=1024, num_warps=4,
     )  # fmt: skip
 
@@ -194,38 +206,39 @@ def decode(
     keys: Tensor,
     values: Tensor,
     req_to_token: Tensor,
-    pool_rows: Tensor,
+    req_pool_indices: Tensor,
     chosen_slots: Tensor,
     rows: Tensor,
     buffers: DecodeBuffers,
     out: Tensor,
     scale: float,
     splits: int,
-    tap: bool,
+    logits_out: bool,
     launch: Launch,
 ) -> Tensor:
     """Attention of one new token per row.
 
     q, out: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows,
-    tokens]. pool_rows: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep],
+    tokens]. req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep],
     the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at
-    most the buffers'; no row may need more. With `tap`, slow rows leave logits and log-sum-exps in the buffers.
+    most the buffers'; no row may need more. With `logits_out`, slow rows leave logits and log-sum-exps in the buffers.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
     stride_chosen, keep, _ = chosen_slots.stride()
     _attend[(kv_heads, count, splits)](
-        q, keys, values, req_to_token, pool_rows, chosen_slots, rows,
+        q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, AHEAD=AHEAD,
+        BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,
         num_warps=launch.warps, num_stages=launch.stages, **CHAINED,
     )  # fmt: skip
     merge_warps = 1 if splits <= 16 else 2  # the best on an H200
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse, buffers.row_lse,
-        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, WITH_TAP=tap, num_warps=merge_warps, **CHAINED,
+        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out, num_warps=merge_warps,
+        **CHAINED,
     )  # fmt: skip
     return out

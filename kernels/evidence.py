@@ -2,7 +2,7 @@
 
 Decoding merges the logits that the attention kernel left behind, and coverage.py looks at them in the same launch; a
 prompt's last queries need two passes over K. The result is float32 log scores [layers, KV, T], row by row in pages of
-TILE candidates.
+EVIDENCE_PAGE candidates.
 """
 
 import torch
@@ -10,19 +10,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sfi_sglang.api.options import EVIDENCE_PAGE
 from sfi_sglang.kernels import coverage
 from sfi_sglang.kernels.coverage import caught
 from sfi_sglang.kernels.decode import EMPTY, LOG2E, MIN_DOT, DecodeBuffers
 from sfi_sglang.kernels.launch import CHAINED, chained
-from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, OLD_RECENT, STAGES, TAP, TILE
+from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, EVIDENCE_AT, OLD_RECENT, STAGES
 
 LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
 def _merge_logits(
-    logits, candidate_lse, row_lse, rows, owners, slow_rows, memory, evidence, mass,
-    stride_logits, stride_evidence, stride_memory, stride_head, stride_mass, slow,
+    logits, candidate_lse, row_lse, rows, page_to_row, refresh_rows, selection, evidence, mass,
+    stride_logits, stride_evidence, stride_selection, stride_head, stride_mass, slow,
     KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr, BLOCK: tl.constexpr,
     CHAINED: tl.constexpr,
 ):  # fmt: skip
@@ -30,23 +31,23 @@ def _merge_logits(
     first `slow` programs of a head compute the coverage of one slow row each instead."""
     page, head = tl.program_id(0) - slow, tl.program_id(1)
     if page < 0:  # noqa: SIM108, Triton has no such expression
-        row = tl.load(slow_rows + page + slow)
+        row = tl.load(refresh_rows + page + slow)
     else:
-        row = tl.load(owners + page)
+        row = tl.load(page_to_row + page)
     chained(CHAINED)
     if row < 0:
         return
     if page < 0:
         if tl.load(rows + row * COLS + OLD_RECENT) != 0:
             share = caught(
-                logits, candidate_lse, row_lse, rows, memory, row, head, stride_logits, stride_memory, stride_head,
-                KV, G, COLS, BLOCK,
+                logits, candidate_lse, row_lse, rows, selection, row, head,
+                stride_logits, stride_selection, stride_head, KV, G, COLS, BLOCK,
             )  # fmt: skip
             tl.store(mass + row * stride_mass + head, share)
         return
     rows += row * COLS
     token = page * PAGE + tl.arange(0, PAGE)
-    inside = token < tl.load(rows + TAP) + tl.load(rows + CANDIDATES)
+    inside = token < tl.load(rows + EVIDENCE_AT) + tl.load(rows + CANDIDATES)
     alpha = tl.where((tl.load(rows + STAGES) & AGREEMENT) != 0, 0.5, 1.0)
     best = tl.full([PAGE], EMPTY, tl.float32)
     total = tl.zeros([PAGE], tl.float32)
@@ -62,20 +63,27 @@ def _merge_logits(
 
 
 def merge_logits(
-    buffers: DecodeBuffers, rows: Tensor, owners: Tensor, slow_rows: Tensor, memory: Tensor, out: Tensor, mass: Tensor
+    buffers: DecodeBuffers,
+    rows: Tensor,
+    page_to_row: Tensor,
+    refresh_rows: Tensor,
+    selection: Tensor,
+    out: Tensor,
+    mass: Tensor,
 ) -> None:
     """Evidence and coverage of one layer's slow rows from their tapped logits.
 
-    owners: int32 [T / TILE], the row that owns each page, -1 for none. slow_rows: int32 [n], -1 for none. memory: int32
-    [requests, KV, keep], the old positions in this layer. out: float32 [KV, T], the evidence, not renormalised after
-    the power mean. mass: float32 [rows, KV], the coverage of rows that had a memory; both may have any outer stride.
+    page_to_row: int32 [T / EVIDENCE_PAGE], the row that owns each page, -1 for none. refresh_rows: int32 [n], -1 for
+    none. selection: int32 [lines, KV, keep], the old positions in this layer. out: float32 [KV, T], the evidence, not
+    renormalised after the power mean. mass: float32 [rows, KV], the coverage of rows that had a selection; both may
+    have any outer stride.
     """
-    kv_heads, slow = out.shape[0], slow_rows.shape[0]
+    kv_heads, slow = out.shape[0], refresh_rows.shape[0]
     group = buffers.logits.shape[0] // kv_heads
-    _merge_logits[(slow + owners.shape[0], kv_heads)](
-        buffers.logits, buffers.candidate_lse, buffers.row_lse, rows, owners, slow_rows, memory, out, mass,
-        buffers.logits.stride(0), out.stride(0), *memory.stride()[:2], mass.stride(0), slow,
-        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=TILE, BLOCK=coverage.BLOCK, num_warps=4, **CHAINED,
+    _merge_logits[(slow + page_to_row.shape[0], kv_heads)](
+        buffers.logits, buffers.candidate_lse, buffers.row_lse, rows, page_to_row, refresh_rows, selection, out, mass,
+        buffers.logits.stride(0), out.stride(0), *selection.stride()[:2], mass.stride(0), slow,
+        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, BLOCK=coverage.BLOCK, num_warps=4, **CHAINED,
     )  # fmt: skip
 
 

@@ -5,24 +5,22 @@ A dense row is one whose sink is the whole context; so one kernel serves dense, 
 
 import triton.language as tl
 
-from sfi_sglang.options import EVIDENCE_PAGE
-
-TILE = EVIDENCE_PAGE  # candidates per page of evidence; a row's evidence starts on a page
+from sfi_sglang.selection.stages import STAGES as ALL_STAGES
 
 SINK = tl.constexpr(0)  # leading visible tokens
 COUNT = tl.constexpr(1)  # selected tokens
 RECENT = tl.constexpr(2)  # first recent position
 LENGTH = tl.constexpr(3)  # context tokens, the new one included
 SPLIT = tl.constexpr(4)  # tokens per split
-MEMORY = tl.constexpr(5)  # row of the memory table
-TAP = tl.constexpr(6)  # where the evidence of a slow row goes, in candidates; -1: not slow
+SELECTION = tl.constexpr(5)  # line of the selection table
+EVIDENCE_AT = tl.constexpr(6)  # where the evidence of a slow row goes, in candidates; -1: not slow
 FIRST = tl.constexpr(7)  # position of the first candidate
 CANDIDATES = tl.constexpr(8)  # how many
 KEEP = tl.constexpr(9)  # how many to select
 STAGES = tl.constexpr(10)  # bit mask of Selector stages
-OLD_COUNT = tl.constexpr(11)  # of a slow row's old memory: selected tokens
-OLD_RECENT = tl.constexpr(12)  # and first recent position; 0: there was no old memory
+OLD_COUNT = tl.constexpr(11)  # of a slow row's old selection: selected tokens
+OLD_RECENT = tl.constexpr(12)  # and first recent position; 0: there was no old selection
 OBSERVED = tl.constexpr(13)  # slow steps of this request whose coverage is in its sum
 COLUMNS = 14
 
-AGREEMENT, PRIOR, NMS, EXCLUSION, SPAN = (tl.constexpr(1 << bit) for bit in range(5))
+AGREEMENT, PRIOR, NMS, EXCLUSION, SPAN = (tl.constexpr(stage.bit) for stage in ALL_STAGES)

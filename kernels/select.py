@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, FIRST, KEEP, MEMORY, NMS, SPAN, STAGES, TAP
+from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, KEEP, NMS, SELECTION, SPAN, STAGES
 
 SAMPLE = 2048
 BLOCK, WARPS = 2048, 4  # scores an iteration
@@ -50,11 +50,11 @@ def _kth(scores, n, stride, k, BLOCK: tl.constexpr):
 
 @triton.jit
 def _select(
-    scores, rows, slow_rows, memory, stride_buffer, stride_layer, stride_head, stride_memory, keep_columns,
+    scores, rows, refresh_rows, selection, stride_buffer, stride_layer, stride_head, stride_selection, keep_columns,
     KV: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr, SAMPLED: tl.constexpr,
 ):  # fmt: skip
     head, layer = tl.program_id(0) % KV, tl.program_id(0) // KV
-    row = tl.load(slow_rows + tl.program_id(1))
+    row = tl.load(refresh_rows + tl.program_id(1))
     if row < 0:
         return
     rows += row * COLS
@@ -62,11 +62,12 @@ def _select(
     keep = tl.minimum(tl.load(rows + KEEP), n)
     stages = tl.load(rows + STAGES)
     buffer = ((stages & NMS) // NMS) ^ ((stages & SPAN) // SPAN)  # where stages.py left the scores
-    line = scores + layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head + tl.load(rows + TAP)
+    line = scores + layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head + tl.load(rows + EVIDENCE_AT)
     spare = line + (1 - buffer).to(tl.int64) * stride_buffer  # the other buffer: kept scores, then their indices
     line += buffer.to(tl.int64) * stride_buffer
     room = n // 2
-    target = memory + tl.load(rows + MEMORY).to(tl.int64) * stride_memory + tl.program_id(0).to(tl.int64) * keep_columns
+    target = selection + tl.load(rows + SELECTION).to(tl.int64) * stride_selection
+    target += tl.program_id(0).to(tl.int64) * keep_columns
     kept, above = 0, 0  # scores that are kept, that exceed the bar
     bar = tl.zeros([], tl.uint32)
     if n >= 2 * SAMPLED:
@@ -107,16 +108,16 @@ def _select(
         equal += tl.sum(same, 0)
 
 
-def select(scores: Tensor, rows: Tensor, slow_rows: Tensor, memory: Tensor) -> None:
-    """Write the positions of each slow row's best candidates into its line of `memory`.
+def select(scores: Tensor, rows: Tensor, refresh_rows: Tensor, selection: Tensor) -> None:
+    """Write the positions of each slow row's best candidates into its line of `selection`.
 
     scores: float32 [2, layers, KV, T], as stages.py leaves them; the other buffer is overwritten. rows: int32 [rows,
-    COLUMNS]. slow_rows: int32 [n], -1 for none. memory: int32 [memory rows, layers, KV, keep]; min(KEEP, CANDIDATES)
+    COLUMNS]. refresh_rows: int32 [n], -1 for none. selection: int32 [lines, layers, KV, keep]; min(KEEP, CANDIDATES)
     entries of each line are written.
     """
     _, layers, kv_heads, _ = scores.shape
     buffer, layer, head, _ = scores.stride()
-    _select[(layers * kv_heads, slow_rows.shape[0])](
-        scores, rows, slow_rows, memory, buffer, layer, head, memory.stride(0), memory.shape[-1],
+    _select[(layers * kv_heads, refresh_rows.shape[0])](
+        scores, rows, refresh_rows, selection, buffer, layer, head, selection.stride(0), selection.shape[-1],
         KV=kv_heads, COLS=COLUMNS, BLOCK=BLOCK, SAMPLED=SAMPLE, num_warps=WARPS,
     )  # fmt: skip

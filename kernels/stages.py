@@ -1,25 +1,26 @@
 """The Selector's stages between evidence and top-k, for all layers and heads of all slow rows: one launch per stage.
 
 Scores live in two buffers [2, layers, KV, T]: windowed stages read one and write the other, the rest work in place; a
-row's stages say where its scores are. References: `fuse`, `suppress`, `exclude` and `span` of sfi_sglang/selector.py.
+row's stages say where its scores are. References: `fuse`, `suppress`, `exclude` and `span` of selection/stages.py.
 """
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sfi_sglang import selector
+from sfi_sglang.api.options import EVIDENCE_PAGE
 from sfi_sglang.kernels.decode import EMPTY, LOG2E
 from sfi_sglang.kernels.evidence import LN2
-from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EXCLUSION, NMS, PRIOR, SPAN, STAGES, TAP, TILE
+from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, EXCLUSION, NMS, PRIOR, SPAN, STAGES
+from sfi_sglang.selection import stages as reference
 
-NMS_RADIUS = tl.constexpr(selector.NMS_RADIUS)
-NMS_STRENGTH = tl.constexpr(selector.NMS_STRENGTH)
-SPAN_AHEAD, SPAN_BEHIND = tl.constexpr(selector.SPAN_AHEAD), tl.constexpr(selector.SPAN_BEHIND)
-STRENGTH, TEMPERATURE = tl.constexpr(selector.EXCLUSION_STRENGTH), tl.constexpr(selector.EXCLUSION_TEMPERATURE)
-PRIOR_WEIGHT, PRIOR_POWER = tl.constexpr(selector.PRIOR_WEIGHT), tl.constexpr(selector.PRIOR_POWER)
-PRIOR_ETA, PRIOR_BETA = tl.constexpr(selector.PRIOR_ETA), tl.constexpr(selector.PRIOR_BETA)
-TINY = tl.constexpr(selector.TINY)
+NMS_RADIUS = tl.constexpr(reference.NMS_RADIUS)
+NMS_STRENGTH = tl.constexpr(reference.NMS_STRENGTH)
+SPAN_AHEAD, SPAN_BEHIND = tl.constexpr(reference.SPAN_AHEAD), tl.constexpr(reference.SPAN_BEHIND)
+STRENGTH, TEMPERATURE = tl.constexpr(reference.EXCLUSION_STRENGTH), tl.constexpr(reference.EXCLUSION_TEMPERATURE)
+PRIOR_WEIGHT, PRIOR_POWER = tl.constexpr(reference.PRIOR_WEIGHT), tl.constexpr(reference.PRIOR_POWER)
+PRIOR_ETA, PRIOR_BETA = tl.constexpr(reference.PRIOR_ETA), tl.constexpr(reference.PRIOR_BETA)
+TINY = tl.constexpr(reference.TINY)
 
 
 @triton.jit
@@ -32,12 +33,12 @@ def _prior(i, n):
 
 @triton.jit
 def _fuse(
-    scores, rows, slow_rows, max_weight, stride_layer, stride_head,
+    scores, rows, refresh_rows, max_weight, stride_layer, stride_head,
     KV: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Normalise the evidence of one head and mix in the prior, in place."""
     head, layer = tl.program_id(0) % KV, tl.program_id(0) // KV
-    row = tl.load(slow_rows + tl.program_id(1))
+    row = tl.load(refresh_rows + tl.program_id(1))
     if row < 0:
         return
     rows += row * COLS
@@ -45,7 +46,7 @@ def _fuse(
     if (stages & (PRIOR | NMS | EXCLUSION)) == 0:  # the others do not mind a constant factor
         return
     n = tl.load(rows + CANDIDATES)
-    scores += layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head + tl.load(rows + TAP)
+    scores += layer.to(tl.int64) * stride_layer + head.to(tl.int64) * stride_head + tl.load(rows + EVIDENCE_AT)
     best = tl.zeros([], tl.float32) + EMPTY
     total, prior_total = 0.0, 0.0
     for start in range(0, n, BLOCK):
@@ -92,7 +93,7 @@ def _near(line, j, offset, lo, hi, end):
 
 @triton.jit
 def _window(
-    scores, rows, owners, layers, stride_buffer, stride_layer, stride_head,
+    scores, rows, page_to_row, layers, stride_buffer, stride_layer, stride_head,
     STAGE: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
 ):  # fmt: skip
     """Windowed maximum over [j - BEFORE, j + AFTER] of one page of one head, layer by layer: span, or NMS from it.
@@ -101,7 +102,7 @@ def _window(
     running maxima within a group.
     """
     page, head = tl.program_id(0), tl.program_id(1)
-    row = tl.load(owners + page)
+    row = tl.load(page_to_row + page)
     if row < 0:
         return
     rows += row * COLS
@@ -109,7 +110,7 @@ def _window(
     if (stages & STAGE) == 0:
         return
     source = (stages & NMS) // NMS if STAGE == SPAN else stages * 0
-    lo = tl.multiple_of(tl.load(rows + TAP), 16)  # the start of a page
+    lo = tl.multiple_of(tl.load(rows + EVIDENCE_AT), 16)  # the start of a page
     hi = lo + tl.load(rows + CANDIDATES)
     end = tl.multiple_of((hi + 15) // 16 * 16, 16)
     j = page * PAGE + tl.arange(0, PAGE // 4)[:, None] * 4 + tl.arange(0, 4)[None, :]
@@ -131,19 +132,19 @@ def _window(
 
 @triton.jit
 def _exclude(
-    scores, rows, owners, stride_buffer, stride_layer, stride_head,
+    scores, rows, page_to_row, stride_buffer, stride_layer, stride_head,
     KV: tl.constexpr, HEADS: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
 ):  # fmt: skip
     """A token counts for less where other KV heads want it more; one page of all heads of one layer, in place."""
     page, layer = tl.program_id(0), tl.program_id(1)
-    row = tl.load(owners + page)
+    row = tl.load(page_to_row + page)
     if row < 0:
         return
     rows += row * COLS
     stages = tl.load(rows + STAGES)
     if (stages & EXCLUSION) == 0:
         return
-    hi = tl.load(rows + TAP) + tl.load(rows + CANDIDATES)
+    hi = tl.load(rows + EVIDENCE_AT) + tl.load(rows + CANDIDATES)
     heads = tl.arange(0, HEADS)[:, None]
     scores += ((stages & NMS) // NMS).to(tl.int64) * stride_buffer + layer.to(tl.int64) * stride_layer
     BLOCK: tl.constexpr = 128
@@ -158,29 +159,30 @@ def _exclude(
         tl.store(where, s + share * STRENGTH, mask=mask)
 
 
-def apply(scores: Tensor, rows: Tensor, slow_rows: Tensor, owners: Tensor, evidence_rows: int) -> None:
+def apply(scores: Tensor, rows: Tensor, refresh_rows: Tensor, page_to_row: Tensor, evidence_rows: int) -> None:
     """Run every row's stages on the evidence in scores[0].
 
-    scores: float32 [2, layers, KV, T]. rows: int32 [rows, COLUMNS]. slow_rows: int32 [n], -1 for none. owners: int32
-    [T / TILE], the row that owns each page. evidence_rows: R, queries merged per KV head.
+    scores: float32 [2, layers, KV, T]. rows: int32 [rows, COLUMNS]. refresh_rows: int32 [n], -1 for none.
+    page_to_row: int32 [T / EVIDENCE_PAGE], the row that owns each page, -1 for none. evidence_rows: R, queries merged
+    per KV head.
     """
     _, layers, kv_heads, _ = scores.shape
     buffer, layer, head, _ = scores.stride()
-    pages = owners.shape[0]
+    pages = page_to_row.shape[0]
     max_weight = 0.25 if evidence_rows > 1 else 0.35
-    _fuse[(layers * kv_heads, slow_rows.shape[0])](
-        scores, rows, slow_rows, max_weight, layer, head, KV=kv_heads, COLS=COLUMNS, BLOCK=2048, num_warps=8
+    _fuse[(layers * kv_heads, refresh_rows.shape[0])](
+        scores, rows, refresh_rows, max_weight, layer, head, KV=kv_heads, COLS=COLUMNS, BLOCK=2048, num_warps=8
     )
     _window[(pages, kv_heads)](
-        scores, rows, owners, layers, buffer, layer, head,
-        STAGE=NMS, BEFORE=NMS_RADIUS, AFTER=NMS_RADIUS, COLS=COLUMNS, PAGE=TILE, num_warps=8,
+        scores, rows, page_to_row, layers, buffer, layer, head,
+        STAGE=NMS, BEFORE=NMS_RADIUS, AFTER=NMS_RADIUS, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=8,
     )  # fmt: skip
     if kv_heads > 2:
         _exclude[(pages, layers)](
-            scores, rows, owners, buffer, layer, head,
-            KV=kv_heads, HEADS=triton.next_power_of_2(kv_heads), COLS=COLUMNS, PAGE=TILE, num_warps=4,
+            scores, rows, page_to_row, buffer, layer, head,
+            KV=kv_heads, HEADS=triton.next_power_of_2(kv_heads), COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=4,
         )  # fmt: skip
     _window[(pages, kv_heads)](
-        scores, rows, owners, layers, buffer, layer, head,
-        STAGE=SPAN, BEFORE=SPAN_AHEAD, AFTER=SPAN_BEHIND, COLS=COLUMNS, PAGE=TILE, num_warps=8,
+        scores, rows, page_to_row, layers, buffer, layer, head,
+        STAGE=SPAN, BEFORE=SPAN_AHEAD, AFTER=SPAN_BEHIND, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=8,
     )  # fmt: skip

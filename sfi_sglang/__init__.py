@@ -1,4 +1,9 @@
 """Slow-Fast Inference for SGLang. `import sfi_sglang.frontend` adds `sfi=` to SGLang's frontend language."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("sfi-sglang")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
 METRIC_PREFIX = "sglang:sfi_"

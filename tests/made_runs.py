@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sfi_sglang.trajectory.records import Call, Header, Results, Run
+from sfi_sglang.client.call import Call
+from sfi_sglang.trajectory.records import Header, Results, Run
 
 HEADER = Header(
     workload="made",

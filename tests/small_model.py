@@ -4,7 +4,8 @@ Two layers of SmolLM2 in float32, so that the interpreter is done in half a minu
 """
 
 import pytest
-from conftest import generate, story
+
+from tests.helpers import generate, story
 
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 2}', "--dtype", "float32"]
 FLAGS += ["--chunked-prefill-size", "128", "--context-length", "2048"]

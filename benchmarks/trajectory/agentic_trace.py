@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from sfi_sglang.trajectory.counters import Count
+from sfi_sglang.client.token_count import Count
 from sfi_sglang.trajectory.lengths import call_lengths
 from sfi_sglang.trajectory.trace import Messages, RecordedCall, Reply, Synthesis, as_turns, check
 from sfi_sglang.trajectory.workload import Trajectory, Workload

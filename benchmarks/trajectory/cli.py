@@ -9,9 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sfi_sglang.agents.loop import make_client
 from sfi_sglang.agents.programs import PROGRAMS
-from sfi_sglang.terminal import progress
+from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.openai_stream import make_client
+from sfi_sglang.client.token_count import Count, from_server, from_tokenizer
+from sfi_sglang.serving.server import connected
+from sfi_sglang.terminal import console, progress
 from sfi_sglang.trajectory.arguments import (
     Arrivals,
     Cache,
@@ -31,8 +34,6 @@ from sfi_sglang.trajectory.arguments import (
     numbers,
     sfi_option,
 )
-from sfi_sglang.trajectory.counters import Count, from_server, from_tokenizer
-from sfi_sglang.trajectory.endpoint import Endpoint
 from sfi_sglang.trajectory.experiment import Cell, Experiment, Work
 from sfi_sglang.trajectory.filler import corpus
 from sfi_sglang.trajectory.formats import Format, load, save
@@ -40,15 +41,14 @@ from sfi_sglang.trajectory.generate import generate
 from sfi_sglang.trajectory.presets import PRESETS, preset
 from sfi_sglang.trajectory.records import Header, Mode, Writer, read
 from sfi_sglang.trajectory.replay import Replay
+from sfi_sglang.trajectory.runners import Live, Recorded
 from sfi_sglang.trajectory.workload import Workload
-from sfi_sglang.trajectory.works import Live, Recorded
 
 app = typer.Typer(
     help="Trajectory latency of agents: dense and SFI, on any OpenAI-compatible server.",
     no_args_is_help=True,
     add_completion=False,
 )
-console = Console()
 REQUEST_TIMEOUT = 900.0  # seconds without a byte
 RUNS = Path("runs/bench")
 SMOKE_SFI = '{"budget": 512}'
@@ -89,7 +89,7 @@ def run(
     reported: Report = True,
 ) -> None:
     """Fixed history: replay a workload, the replies forced to the recorded lengths; then write the report."""
-    with connected(server, launch, context.args, model) as endpoint:
+    with endpoint_of(server, launch, context.args, model) as endpoint:
         count = from_tokenizer(tokenizer) if tokenizer else server_counter(endpoint)
         made = make_workload(workload, count, json_object("--set", settings), limit)
         client = make_client(endpoint.url, timeout=REQUEST_TIMEOUT, retries=0)
@@ -128,7 +128,7 @@ def live(
     reported: Report = True,
 ) -> None:
     """Live: agent programs whose answers are checked; replies are fed back. Then write the report."""
-    with connected(server, launch, context.args, model) as endpoint:
+    with endpoint_of(server, launch, context.args, model) as endpoint:
         path = out or RUNS / "live.jsonl"
         client = make_client(endpoint.url, timeout=REQUEST_TIMEOUT)
         option = sfi_option(sfi)
@@ -187,7 +187,7 @@ def export(
 @app.command()
 def smoke(context: typer.Context, out: Annotated[Path, typer.Option(help="folder")] = RUNS / "smoke") -> None:
     """Everything once, in minutes on a CPU: the embedded model, all agents live, one preset with fixed history."""
-    with connected(None, "embedded", [], None) as endpoint:
+    with endpoint_of(None, "embedded", [], None) as endpoint:
         live(context, server=endpoint.url, sfi=SMOKE_SFI, tasks=1, out=out / "live.jsonl")
         run(context, "smoke", server=endpoint.url, sfi=SMOKE_SFI, repeats=1, out=out / "fixed.jsonl")
 
@@ -201,7 +201,7 @@ def validate(
     out: Annotated[Path | None, typer.Option(help="write the comparison as JSON")] = None,
 ) -> None:
     """Our client against SGLang's own benchmark and the server's counters, on the same requests."""
-    from sfi_sglang.evals.report import provenance
+    from sfi_sglang.client.provenance import provenance
     from sfi_sglang.trajectory.validate import compare_clients, show
 
     endpoint = Endpoint.connect(server, model)
@@ -212,7 +212,7 @@ def validate(
 
 
 @contextmanager
-def connected(server: str | None, launch: str | None, flags: Sequence[str], model: str | None) -> Iterator[Endpoint]:
+def endpoint_of(server: str | None, launch: str | None, flags: Sequence[str], model: str | None) -> Iterator[Endpoint]:
     """The given server, or one for the time of the command.
 
     Raises:
@@ -220,24 +220,15 @@ def connected(server: str | None, launch: str | None, flags: Sequence[str], mode
     """
     if (server is None) == (launch is None):
         raise ValueError("give either --server URL or --launch MODEL")
-    if server:
-        yield Endpoint.connect(server, model)
-        return
-    from sfi_sglang.server import running_server
-
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with console.status(f"starting the server, log in {RUNS / 'server.log'}") as status:
-        started = running_server(None if launch == "embedded" else launch, flags, log=RUNS / "server.log")
-        with started as url:
-            status.stop()
-            yield Endpoint.connect(url, model)
+    with connected(server, None if launch == "embedded" else launch, flags, log=RUNS / "server.log") as url:
+        yield Endpoint.connect(url, model)
 
 
 def execute(
     endpoint: Endpoint, header: Header, works: Sequence[Work], modes: str, calls: int, seed: int, path: Path
 ) -> None:
     """Run all cells with a progress bar over calls."""
-    from sfi_sglang.evals.report import provenance
+    from sfi_sglang.client.provenance import provenance
 
     chosen: list[Mode] = known("--modes", modes, ("dense", "sfi"))
     header = header.model_copy(update={"provenance": {**provenance(), "server": endpoint.launch_command()}})
@@ -269,7 +260,7 @@ def make_workload(name: str, count: Count | None, changes: dict[str, Any], limit
         if not Path(name).exists():
             raise ValueError(f"workload: {name!r} is no file and none of {', '.join(PRESETS)}")
         return load(Path(name), count, limit=limit)
-    from sfi_sglang.trajectory.counters import estimate
+    from sfi_sglang.client.token_count import estimate
 
     made = generate(preset(name, **changes), count or estimate())
     if made.about["calls_left_out"]:

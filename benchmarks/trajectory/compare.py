@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .pairing import Pairing, pairing
-from .records import Mode, Record, Results, Run
+from sfi_sglang.client.call import Record
+from sfi_sglang.trajectory.pairing import Pairing, pairing
+from sfi_sglang.trajectory.records import Mode, Results, Run
 
 KIND = ("workload", "history", "arrivals")  # results that differ here do not compare
 

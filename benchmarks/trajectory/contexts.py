@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .pairing import complete_pairs
-from .records import Call, Record, Run
-from .stats import Ratio, ratio
+from sfi_sglang.client.call import Call, Record
+from sfi_sglang.trajectory.pairing import complete_pairs
+from sfi_sglang.trajectory.records import Run
+from sfi_sglang.trajectory.stats import Ratio, ratio
 
 
 class ContextBin(Record):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sfi_sglang.trajectory.endpoint import Endpoint
+from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.trajectory.records import Header, Mode, Run, Writer
 
 

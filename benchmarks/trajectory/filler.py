@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from sfi_sglang.trajectory.counters import Count
+from sfi_sglang.client.token_count import Count
 
 Kind = Literal["code", "prose", "listing"]
 

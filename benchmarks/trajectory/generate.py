@@ -4,7 +4,7 @@ import json
 import platform
 from typing import Any
 
-from sfi_sglang.trajectory.counters import MESSAGE_TOKENS, Count
+from sfi_sglang.client.token_count import MESSAGE_TOKENS, Count
 from sfi_sglang.trajectory.filler import Filler, Kind
 from sfi_sglang.trajectory.plan import PlannedTurn, make_plan
 from sfi_sglang.trajectory.presets import Preset

@@ -1,7 +1,7 @@
 """The result in one sentence, whether SFI wins or loses."""
 
-from .records import Header, Mode
-from .summary import Summary
+from sfi_sglang.trajectory.records import Header, Mode
+from sfi_sglang.trajectory.summary import Summary
 
 NAMES: dict[Mode, str] = {"dense": "dense", "sfi": "SFI"}
 UNITS = {"closed": ("client", "clients"), "poisson": ("trajectory/s", "trajectories/s"), "trace": ("load", "load")}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sfi_sglang.trajectory.counters import Count, message_tokens
+from sfi_sglang.client.token_count import Count, message_tokens
 from sfi_sglang.trajectory.plan import Plan
 from sfi_sglang.trajectory.workload import Message, Trajectory, Workload
 

@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .records import Record, Run
-from .stats import Ratio, ratio
+from sfi_sglang.client.call import Record
+from sfi_sglang.trajectory.records import Run
+from sfi_sglang.trajectory.stats import Ratio, ratio
 
 
 class Pairing(Record):

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sfi_sglang.trajectory.counters import MESSAGE_TOKENS
+from sfi_sglang.client.token_count import MESSAGE_TOKENS
 from sfi_sglang.trajectory.presets import Preset
 
 SHORTEST = 10  # tokens of a draw

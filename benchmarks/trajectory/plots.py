@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import plotly.graph_objects as go
 
-from .headline import NAMES, unit
-from .pairing import complete, complete_pairs
-from .records import Call, Mode, Results, Run
-from .stats import Ratio
-from .summary import Summary, by_cell
+from sfi_sglang.client.call import Call
+from sfi_sglang.trajectory.headline import NAMES, unit
+from sfi_sglang.trajectory.pairing import complete, complete_pairs
+from sfi_sglang.trajectory.records import Mode, Results, Run
+from sfi_sglang.trajectory.stats import Ratio
+from sfi_sglang.trajectory.summary import Summary, by_cell
 
 # Blue and vermilion, after Okabe and Ito's palette for colour-blind readers, light enough for a dark page.
 # Full: decode, and the mode as a whole. Tint: until the first token.

@@ -7,8 +7,8 @@ from typing import Any
 
 import openai
 
-from sfi_sglang.agents.chat import chat
-from sfi_sglang.trajectory.records import Call
+from sfi_sglang.client.call import Call
+from sfi_sglang.client.openai_stream import chat
 from sfi_sglang.trajectory.workload import Message, Trajectory, Turn
 
 

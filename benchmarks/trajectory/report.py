@@ -6,11 +6,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from .headline import headline
-from .plots import figures
-from .records import Results
-from .summary import Slo, Summary, summarise
-from .tables import origin, tables
+from sfi_sglang.trajectory.headline import headline
+from sfi_sglang.trajectory.plots import figures
+from sfi_sglang.trajectory.records import Results
+from sfi_sglang.trajectory.summary import Slo, Summary, summarise
+from sfi_sglang.trajectory.tables import origin, tables
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),

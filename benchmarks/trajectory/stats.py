@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from .records import Record
+from sfi_sglang.client.call import Record
 
 FEWEST = 3  # trajectories that a bootstrap interval is given for
 LEVEL = 0.95

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from .compare import Comparison, compare
-from .contexts import ContextBin, contexts, tpot
-from .pairing import Pairing, complete, pairing
-from .records import Call, Header, Mode, Record, Results, Run, covered
-from .stats import Distribution, Interval, Proportion, describe, mean_interval, proportion
+from sfi_sglang.client.call import Call, Record
+from sfi_sglang.trajectory.compare import Comparison, compare
+from sfi_sglang.trajectory.contexts import ContextBin, contexts, tpot
+from sfi_sglang.trajectory.pairing import Pairing, complete, pairing
+from sfi_sglang.trajectory.records import Header, Mode, Results, Run, covered
+from sfi_sglang.trajectory.stats import Distribution, Interval, Proportion, describe, mean_interval, proportion
 
 
 class Slo(Record):

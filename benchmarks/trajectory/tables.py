@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .compare import flat
-from .headline import NAMES, UNITS
-from .summary import Summary
+from sfi_sglang.trajectory.compare import flat
+from sfi_sglang.trajectory.headline import NAMES, UNITS
+from sfi_sglang.trajectory.summary import Summary
 
 
 @dataclass(frozen=True)

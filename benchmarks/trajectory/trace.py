@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 
-from sfi_sglang.trajectory.counters import Count, text_of
+from sfi_sglang.client.token_count import Count, text_of
 from sfi_sglang.trajectory.filler import Filler
 from sfi_sglang.trajectory.workload import Message, Turn
 

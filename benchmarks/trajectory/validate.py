@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sfi_sglang.agents.loop import make_client
-from sfi_sglang.trajectory.counters import Count, model_folder
-from sfi_sglang.trajectory.endpoint import Endpoint
+from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.openai_stream import make_client
+from sfi_sglang.client.token_count import Count, model_folder
 from sfi_sglang.trajectory.formats import save
 from sfi_sglang.trajectory.generate import generate
 from sfi_sglang.trajectory.presets import preset

@@ -8,11 +8,13 @@ import time
 
 def register() -> None:
     if renamed := os.environ.get("PROBE_RENAME"):
-        from sfi_sglang import hooks
+        from sfi_sglang import sglang_symbols
 
-        target = getattr(hooks, renamed) + "_renamed"
-        hooks.SERVER_TARGETS = tuple(target if t == getattr(hooks, renamed) else t for t in hooks.SERVER_TARGETS)
-        setattr(hooks, renamed, target)
+        target = getattr(sglang_symbols, renamed) + "_renamed"
+        sglang_symbols.SERVER_TARGETS = tuple(
+            target if t == getattr(sglang_symbols, renamed) else t for t in sglang_symbols.SERVER_TARGETS
+        )
+        setattr(sglang_symbols, renamed, target)
     if os.environ.get("PROBE_UNPIN"):
         _allow_pin_memory()
     if folder := os.environ.get("PROBE_STEPS"):
@@ -41,7 +43,7 @@ def _allow_pin_memory() -> None:
 
 def _write_steps(folder: str) -> None:
     """One file a process, one line a finished request: its slow (01) and fast (00) steps."""
-    from sfi_sglang.state import RequestState
+    from sfi_sglang.scheduling.request_state import RequestState
 
     summary = RequestState.summary
 

@@ -1,0 +1,100 @@
+"""Admission: where a request's `sfi` value enters, is validated and becomes `custom_params["sfi"]`.
+
+Every wrong value is a ValueError here, which SGLang answers with status 400; the scheduler only sees validated values.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from sfi_sglang.api.options import SFIOptions, parse_sfi
+from sfi_sglang.api.settings import Settings
+
+BACKEND = "sfi"
+# Ways of running a batch that do not pass through our plan as it stands.
+UNTRIED = ("enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk")
+
+
+def open_openai_field(model: Any) -> None:
+    """Give an OpenAI request model (pydantic) the field `sfi`, so that `extra_body={"sfi": ...}` is not dropped."""
+    model.__annotations__["sfi"] = Any
+    model.model_fields["sfi"] = FieldInfo(annotation=Any, default=None)
+    model.model_rebuild(force=True)
+
+
+def with_sfi(params: dict[str, Any], request: Any) -> dict[str, Any]:
+    """Move an OpenAI request's `sfi` into its custom_params, validated before a stream could start."""
+    value = getattr(request, "sfi", None)
+    custom = params.get("custom_params")
+    if value is not None:
+        if isinstance(custom, dict) and "sfi" in custom:
+            raise ValueError("sfi: given both at the top level and in custom_params")
+        params["custom_params"] = custom = {**(custom or {}), "sfi": value}
+    if isinstance(custom, dict):
+        parse_sfi(custom.get("sfi"))
+    return params
+
+
+def check_all(sampling_params: Any) -> None:
+    """The values of a /generate request, of one item or a list: refused before a stream is answered with 200.
+
+    Raises:
+        ValueError: a value is wrong.
+    """
+    for one in sampling_params if isinstance(sampling_params, list) else [sampling_params]:
+        custom = one.get("custom_params") if isinstance(one, dict) else getattr(one, "custom_params", None)
+        if isinstance(custom, dict):
+            parse_sfi(custom.get("sfi"))
+
+
+def admitted(
+    params: dict[str, Any], settings: Settings, refusal: str | None
+) -> tuple[dict[str, Any], SFIOptions | None]:
+    """The sampling parameters as the scheduler shall see them, a copy, and the options (None: dense): the one gate that
+    HTTP, Engine and batches all pass. refusal: why this server cannot serve SFI.
+
+    Raises:
+        ValueError: the value is wrong, or this server cannot serve it; the message says which.
+    """
+    custom = params.get("custom_params")
+    value = custom.get("sfi") if isinstance(custom, dict) else None
+    if value is None and settings.sfi_default:
+        value = True
+    options = parse_sfi(value)
+    if options is None:
+        if isinstance(custom, dict) and "sfi" in custom:
+            others = {key: item for key, item in custom.items() if key != "sfi"}
+            return {**params, "custom_params": others or None}, None
+        return params, None
+    if refusal:
+        raise ValueError(f"sfi: not available on this server: {refusal}")
+    if settings.resolved_executor() != "torch" and options.selected > settings.max_budget:
+        raise ValueError(f"sfi.budget: this server allows up to {settings.max_budget} (--sfi-max-budget)")
+    if (params.get("beam_width") or 1) > 1:
+        raise ValueError("sfi: beam search (beam_width) is not supported")
+    return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
+
+
+def refusal_of(server_args: Any, model_config: Any, problems: Sequence[str]) -> str | None:
+    """Why SFI cannot run here, or None. A request that asks for it must never be served densely in silence. problems:
+    what the plugin could not install."""
+    if problems:
+        return "; ".join(problems)
+    decode = server_args.decode_attention_backend or server_args.attention_backend
+    if decode != BACKEND:
+        return "start it with --decode-attention-backend sfi --radix-cache-backend sfi (or `sfi-sglang serve`)"
+    if server_args.speculative_algorithm:
+        return "speculative decoding is on"
+    if server_args.pp_size > 1:
+        return "pipeline parallelism is on"
+    for flag in UNTRIED:
+        if getattr(server_args, flag, False):
+            return f"--{flag.replace('_', '-')} is on"
+    if model_config.attention_arch.name != "MHA":
+        return f"the model's attention is {model_config.attention_arch.name}, not multi-head or grouped-query"
+    if getattr(model_config, "is_hybrid_swa", False):
+        return "the model has sliding-window layers"
+    if getattr(model_config, "is_encoder_decoder", False):
+        return "the model is an encoder-decoder"
+    return None

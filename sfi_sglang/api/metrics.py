@@ -1,0 +1,59 @@
+"""Prometheus counters of finished SFI requests and of the store, `sglang:sfi_*`."""
+
+from functools import cached_property
+from typing import Any
+
+from sfi_sglang import METRIC_PREFIX
+
+REQUEST_COUNTERS = {
+    "requests": "Finished requests served with Slow-Fast Inference",
+    "slow_steps": "Decode steps with full attention in SFI requests",
+    "fast_steps": "Decode steps with attention to the selected memory only",
+    "prompt_tokens": "Prompt tokens of SFI requests",
+    "inherited_tokens": "Prompt tokens covered by memory inherited from an earlier request",
+}
+STORE_COUNTERS = {
+    "memory_published": "Selected memories left to later requests",
+    "memory_lookups": "Searches for a memory to inherit",
+    "memory_hits": "Searches that found one",
+    "memory_evictions": "Memories dropped because the store was full",
+}
+STORE_GAUGES = {
+    "memory_bytes": "Size of the store of selected memories",
+    "memory_snapshots": "Selected memories in the store",
+}
+
+
+class Metrics:
+    """Of one scheduler process. The series exist from the first finished request on."""
+
+    def __init__(self) -> None:
+        self._counted = dict.fromkeys(STORE_COUNTERS, 0)
+
+    @cached_property
+    def _series(self) -> dict[str, Any]:
+        from prometheus_client import Counter, Gauge  # after SGLang has set PROMETHEUS_MULTIPROC_DIR
+
+        counters = {
+            name: Counter(METRIC_PREFIX + name, text) for name, text in (REQUEST_COUNTERS | STORE_COUNTERS).items()
+        }
+        gauges = {
+            name: Gauge(METRIC_PREFIX + name, text, multiprocess_mode="mostrecent")
+            for name, text in STORE_GAUGES.items()
+        }
+        return {**counters, **gauges}
+
+    def count(self, summary: dict[str, Any]) -> None:
+        """Add one finished request."""
+        self._series["requests"].inc()
+        for name in REQUEST_COUNTERS.keys() & summary.keys():
+            self._series[name].inc(summary[name])
+
+    def count_store(self, stats: dict[str, int], nbytes: int, snapshots: int) -> None:
+        """Bring the store's counters up to date. stats: lookups, hits, evictions and published so far."""
+        for name in STORE_COUNTERS:
+            value = stats[name.removeprefix("memory_")]
+            self._series[name].inc(value - self._counted[name])
+            self._counted[name] = value
+        self._series["memory_bytes"].set(nbytes)
+        self._series["memory_snapshots"].set(snapshots)

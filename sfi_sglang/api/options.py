@@ -1,0 +1,118 @@
+"""What a request may ask of SFI, and the one parser every door uses."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PRESETS = {"paper": ("agreement", "prior", "nms", "exclusion"), "span": ("span",)}
+PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
+MAX_TOKENS = 1 << 20
+EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
+PROMPT_QUERIES = 16  # W: evidence rows per query head at the end of a prefill
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class SelectorOptions(_Strict):
+    """Selector stages, on or off; given as an object, a preset's name, or stage names joined by `+`."""
+
+    agreement: bool = False
+    prior: bool = False
+    nms: bool = False
+    exclusion: bool = False
+    span: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        stages = PRESETS[value] if value in PRESETS else value.split("+") if value != PLAIN else ()
+        if unknown := [stage for stage in stages if stage not in cls.model_fields]:
+            known = ", ".join((*PRESETS, PLAIN, *cls.model_fields))
+            raise ValueError(f"unknown preset or stage {unknown[0]!r}, expected {known}")
+        return {stage: stage in stages for stage in cls.model_fields}
+
+    def stages(self) -> set[str]:
+        """Names of the stages that are on."""
+        return {stage for stage, on in self if on}
+
+    def name(self) -> str:
+        """The stages that are on, in their order, joined by `+`."""
+        return "+".join(stage for stage, on in self if on) or PLAIN
+
+
+class SFIOptions(_Strict):
+    """One request's settings. Token counts are per KV head and layer."""
+
+    budget: int = Field(2048, ge=1, le=MAX_TOKENS, description="selected tokens (k)")
+    sink: int = Field(4, ge=0, le=MAX_TOKENS, description="first tokens, always visible (S)")
+    recent: int = Field(256, ge=1, le=MAX_TOKENS, description="last tokens, always visible (R)")
+    min_gap: int = Field(16, ge=1, le=MAX_TOKENS, description="fewest steps between refreshes")
+    max_segment: int = Field(64, ge=1, le=MAX_TOKENS, description="most steps between refreshes")
+    policy: Literal["sentence", "structural", "periodic", "never"] = Field(
+        "sentence", description="what ends a segment; `never` keeps sink and recent tokens only"
+    )
+    carry: Literal["fresh", "inherit", "merge"] = Field(
+        "fresh", description="what to do with memory inherited from an earlier request (carry.py)"
+    )
+    selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
+
+    @model_validator(mode="after")
+    def _order(self) -> "SFIOptions":
+        if self.max_segment < self.min_gap:
+            raise ValueError(f"max_segment ({self.max_segment}) must be at least min_gap ({self.min_gap})")
+        return self
+
+    def flat(self) -> dict[str, int | str]:
+        """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""
+        return {**self.model_dump(exclude={"selector"}), "selector": self.selector.name()}
+
+    @property
+    def selected(self) -> int:
+        """Tokens the Selector may keep: the budget, or none under policy `never`."""
+        return 0 if self.policy == "never" else self.budget
+
+    @property
+    def dense_limit(self) -> int:
+        """Longest context (tokens) that is attended in full."""
+        return self.sink + self.selected + self.recent
+
+    def recent_start(self, length: int) -> int:
+        """First recent position r0 of a context of `length` tokens, on a multiple of 16."""
+        return max(self.sink, (length - self.recent) // 16 * 16)
+
+    def candidates(self, length: int) -> int:
+        """Tokens the Selector chooses from: between the sink and the recent ones."""
+        return self.recent_start(length) - self.sink
+
+
+def evidence_pages(candidates: int) -> int:
+    return -(-candidates // EVIDENCE_PAGE)
+
+
+def parse_sfi(value: Any) -> SFIOptions | None:
+    """The `sfi` value of a request: true, false, null or an object. Returns None for dense.
+
+    Raises:
+        ValueError: names the field, e.g. `sfi.budget: Input should be greater than or equal to 1`.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return SFIOptions()
+    if not isinstance(value, dict):
+        raise ValueError(f"sfi: expected true, false or an object, got {type(value).__name__}")
+    try:
+        return SFIOptions.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    path = ".".join(str(part) for part in ("sfi", *item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"{path}: unknown option"
+    return f"{path}: {item['msg']}"

@@ -1,0 +1,43 @@
+"""What an operator decides once for a server; requests live within it."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+EXECUTORS = ("auto", "triton", "flashinfer", "torch")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """sfi_default: serve requests that do not say with SFI (`--sfi-default`).
+    memory_mb: size of the store of selections that outlive their request (`--sfi-memory-mb`).
+    max_budget: largest `budget` of a request on CUDA, where its selection is set aside (`--sfi-max-budget`).
+    executor: one of EXECUTORS (`--sfi-executor`).
+    """
+
+    sfi_default: bool = False
+    memory_mb: int = 512
+    max_budget: int = 4096
+    executor: str = "auto"
+
+    @property
+    def store_bytes(self) -> int:
+        return self.memory_mb << 20
+
+    def resolved_executor(self) -> str:
+        """`triton`, `flashinfer` or `torch`; auto: triton where CUDA is."""
+        if self.executor != "auto":
+            return self.executor
+        return "triton" if torch.cuda.is_available() else "torch"
+
+    def check_executor(self) -> None:
+        """
+        Raises:
+            ValueError: the executor asked for cannot run here.
+        """
+        if self.resolved_executor() == "flashinfer":
+            if not torch.cuda.is_available() or torch.version.hip:
+                raise ValueError("--sfi-executor flashinfer needs CUDA, which this machine lacks: use triton or torch")
+            if find_spec("flashinfer") is None:
+                raise ValueError("--sfi-executor flashinfer needs the package flashinfer-python: pip install it")

@@ -1,0 +1,86 @@
+"""Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
+
+import numpy as np
+import torch
+
+from sfi_sglang.api.options import EVIDENCE_PAGE, evidence_pages
+from sfi_sglang.kernels import rows as columns
+from sfi_sglang.kernels.rows import COLUMNS
+from sfi_sglang.scheduling.request_state import Refresh
+
+(
+    SINK, COUNT, RECENT, LENGTH, SPLIT, SELECTION, EVIDENCE_AT, FIRST, CANDIDATES, KEEP, STAGES, OLD_COUNT, OLD_RECENT,
+    OBSERVED,
+) = (
+    getattr(columns, name).value
+    for name in (
+        "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "SELECTION", "EVIDENCE_AT", "FIRST", "CANDIDATES", "KEEP",
+        "STAGES", "OLD_COUNT", "OLD_RECENT", "OBSERVED",
+    )
+)  # fmt: skip
+
+
+class PassMetadata:
+    """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there)."""
+
+    def __init__(self, max_rows: int, evidence_tokens: int, device: torch.device | str) -> None:
+        self.max_rows, self.pages = max_rows, evidence_tokens // EVIDENCE_PAGE
+        self.device = torch.zeros(max_rows * (COLUMNS + 1) + self.pages, dtype=torch.int32, device=device)
+        self.rows = self.device[: max_rows * COLUMNS].view(max_rows, COLUMNS)
+        self.refresh_rows = self.device[max_rows * COLUMNS : max_rows * (COLUMNS + 1)]  # slow rows, -1: none
+        self.page_to_row = self.device[max_rows * (COLUMNS + 1) :]  # page of evidence -> row, -1: none
+        self.clear()
+
+    def clear(self) -> None:
+        """All rows dense with one token, no slow row: harmless for the padding of a graph."""
+        self.host = np.zeros(self.device.shape[0], np.int32)
+        self.lines = self.host[: self.max_rows * COLUMNS].reshape(self.max_rows, COLUMNS)
+        self.lines[:, [SINK, RECENT, LENGTH, SPLIT]] = 1
+        self.lines[:, EVIDENCE_AT] = -1
+        self.host[self.max_rows * COLUMNS :] = -1
+        self.refreshes, self.used_pages = 0, 0
+
+    def dense(self, row: int, length: int) -> None:
+        self.lines[row, [SINK, RECENT, LENGTH]] = length
+
+    def fast(self, row: int, length: int, ends: tuple[int, int, int], line: int = 0) -> None:
+        """ends: see RequestState.visible_ends. line: of the selection table."""
+        self.lines[row, [SINK, COUNT, RECENT]] = ends
+        self.lines[row, [LENGTH, SELECTION]] = length, line
+
+    def has_room(self, candidates: int) -> bool:
+        """For the evidence of one more slow row?"""
+        return self.used_pages + evidence_pages(candidates) <= self.pages
+
+    def refresh(self, row: int, refresh: Refresh, line: int, stages: int) -> int:
+        """The row, dense beside this, leaves evidence for line `line` of the selection table. stages: bits of the
+        Selector's. Returns where in the evidence it starts."""
+        start = self.used_pages
+        self.used_pages = start + evidence_pages(refresh.candidates)
+        self.lines[row, [EVIDENCE_AT, SELECTION, STAGES]] = start * EVIDENCE_PAGE, line, stages
+        self.lines[row, [FIRST, CANDIDATES, KEEP]] = refresh.first, refresh.candidates, refresh.keep
+        if refresh.old_recent_start:
+            old = refresh.old_count, refresh.old_recent_start, refresh.observed
+            self.lines[row, [OLD_COUNT, OLD_RECENT, OBSERVED]] = old
+        tail = self.host[self.max_rows * COLUMNS :]
+        tail[self.refreshes] = row
+        tail[self.max_rows + start : self.max_rows + self.used_pages] = row
+        self.refreshes += 1
+        return start * EVIDENCE_PAGE
+
+    @property
+    def visible(self) -> np.ndarray:
+        """Tokens that each row sees, per KV head."""
+        lines = self.lines
+        return lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
+
+    def load(self, programs: int = 1, splits: int = 1, block: int = 1) -> None:
+        """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all and whole
+        blocks of tokens each, and copy everything to the device."""
+        visible = self.visible
+        size = np.maximum(visible.sum() / programs, visible / splits)
+        self.lines[:, SPLIT] = np.maximum(np.ceil(size / block), 1) * block
+        host = torch.from_numpy(self.host)
+        if self.device.is_cuda:
+            host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way
+        self.device.copy_(host, non_blocking=True)

@@ -1,0 +1,78 @@
+"""Decode attention of fast and mixed passes through our own kernel (kernels/decode.py)."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.workspace import Workspace
+from sfi_sglang.kernels.decode import decode, locate
+from sfi_sglang.kernels.launch import Launch
+
+
+class RowAttention(Protocol):
+    """Attention of one graph variant over the visible tokens of the rows of a pass."""
+
+    def fits(self, tokens: int) -> bool:
+        """Can one pass serve rows that see so many tokens (per KV head) together?"""
+
+    def prepare(self, rows: int) -> None:
+        """Before a pass or a graph's replay, on the host: load the metadata of a batch of `rows`, padded ones too."""
+
+    def start(self, req_pool_indices: Tensor) -> None:
+        """Before the first layer, on the device: look KV slots up. req_pool_indices: integer [rows], lines of
+        req_to_token."""
+
+    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
+        """One layer: q [rows, heads, D], keys and values [slots, KV, D] -> as q."""
+
+
+class TritonAttention:
+    """Any number of tokens. logits_out: slow rows leave their logits behind. processors: of the GPU."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        metadata: PassMetadata,
+        req_to_token: Tensor,
+        launch: Launch,
+        processors: int,
+        logits_out: bool,
+    ) -> None:
+        self.workspace, self.metadata, self.req_to_token = workspace, metadata, req_to_token
+        self.launch, self.logits_out = launch, logits_out
+        self.programs = launch.waves * processors
+
+    def fits(self, tokens: int) -> bool:
+        return True
+
+    def prepare(self, rows: int) -> None:
+        limits = self.workspace.limits
+        self.metadata.load(self.programs // limits.kv_heads, self._splits(rows), self.launch.tokens(limits.dim))
+
+    def _splits(self, rows: int) -> int:
+        """Grid of the attention kernel, the same at a graph's capture and replay. A slow row may take all programs."""
+        return self.workspace.limits.pass_splits(1 if self.logits_out else rows, self.programs)
+
+    def start(self, req_pool_indices: Tensor) -> None:
+        table = self.workspace.table
+        self.req_pool_indices = req_pool_indices
+        locate(table.positions, self.req_to_token, req_pool_indices, self.metadata.rows, table.slots)
+
+    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
+        return decode(
+            q,
+            keys,
+            values,
+            self.req_to_token,
+            self.req_pool_indices,
+            self.workspace.table.slots[:, layer],
+            self.metadata.rows,
+            self.workspace.buffers,
+            torch.empty_like(q),
+            scale,
+            self._splits(q.shape[0]),
+            self.logits_out,
+            self.launch,
+        )

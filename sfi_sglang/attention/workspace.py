@@ -1,0 +1,64 @@
+"""Device memory of the Triton executor: fixed at start, stated there, and refused if it does not fit."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.kernels import select, stages
+from sfi_sglang.kernels.coverage import record
+from sfi_sglang.kernels.decode import DecodeBuffers
+from sfi_sglang.kernels.evidence import merge_logits
+from sfi_sglang.selection.limits import MB, Limits
+from sfi_sglang.selection.table import SelectionTable
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """limits: what it was made for.
+    table: the running requests' selections.
+    scores: float32 [2, layers, KV, T], see kernels/stages.py.
+    buffers: partial results of the attention.
+    mass: float32 [graph rows, layers, KV], coverage of the slow rows of a pass.
+    """
+
+    limits: Limits
+    table: SelectionTable
+    scores: Tensor
+    buffers: DecodeBuffers
+    mass: Tensor
+
+    @classmethod
+    def allocate(cls, limits: Limits, device: torch.device | str, free_bytes: int) -> "Workspace":
+        """
+        Raises:
+            RuntimeError: it does not fit into `free_bytes`; the message has the numbers.
+        """
+        if limits.total_bytes > free_bytes:
+            raise RuntimeError(
+                f"sfi needs {limits.statement()}, but only {free_bytes / MB:.0f} MB are free. Lower "
+                "--mem-fraction-static, --max-running-requests, --sfi-max-budget or --context-length."
+            )
+        scores = torch.zeros(2, limits.layers, limits.kv_heads, limits.evidence_tokens, device=device)
+        buffers = DecodeBuffers.allocate(
+            limits.graph_rows, limits.heads, limits.kv_heads, limits.dim, limits.splits, limits.evidence_tokens, device
+        )
+        mass = torch.empty(limits.graph_rows, limits.layers, limits.kv_heads, device=device)
+        return cls(limits, SelectionTable(limits, device), scores, buffers, mass)
+
+    def observe(self, metadata: PassMetadata, rows: int, layer: int) -> None:
+        """Evidence and coverage of the slow ones among the first `rows` rows, in one layer whose attention has just
+        run."""
+        slow, selection = metadata.refresh_rows[:rows], self.table.positions[:, layer]
+        scores, mass = self.scores[0, layer], self.mass[:, layer]
+        merge_logits(self.buffers, metadata.rows, metadata.page_to_row, slow, selection, scores, mass)
+        if layer == self.limits.layers - 1:
+            record(self.mass, metadata.rows, slow, self.table.coverage)
+
+    def refresh(self, metadata: PassMetadata, rows: int, evidence_rows: int) -> None:
+        """Select for the slow ones among the first `rows` rows, all layers at once; `evidence_rows` queries were merged
+        per KV head."""
+        slow = metadata.refresh_rows[:rows]
+        stages.apply(self.scores, metadata.rows, slow, metadata.page_to_row, evidence_rows)
+        select.select(self.scores, metadata.rows, slow, self.table.positions)

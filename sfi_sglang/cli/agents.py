@@ -1,0 +1,53 @@
+"""`sfi-sglang agent` and `demo`: tool-calling agents on a real server, with checked answers."""
+
+from typing import Annotated
+
+import typer
+
+from sfi_sglang.cli.options import RUNS, SERVER_LOG, Server
+from sfi_sglang.serving.server import connected
+from sfi_sglang.terminal import console
+
+
+def agent(
+    program: Annotated[str, typer.Argument(help="repo, repo-frontend, data, research or fork-join")],
+    server: Server = None,
+    sfi: Annotated[bool, typer.Option("--sfi/--dense", help="decode with SFI, or densely")] = True,
+    task: Annotated[str | None, typer.Option(help="name of one task; none: all of them")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+    planned: Annotated[bool, typer.Option("--planned/--unplanned", help="tell the model which tool to call")] = True,
+    max_steps: Annotated[int, typer.Option(min=1, help="of a run, and of each parallel branch")] = 12,
+) -> None:
+    """Run a tool-calling agent on tasks whose answers are checked. Exit code 1 if a run ended with an error."""
+    from sfi_sglang.agents.compare import run_tasks
+    from sfi_sglang.agents.programs import PROGRAMS
+
+    if program not in PROGRAMS:
+        raise typer.BadParameter(f"{program!r} is none of {', '.join(PROGRAMS)}", param_hint="program")
+    chosen = PROGRAMS[program]()
+    try:
+        tasks = [chosen.task(task)] if task else chosen.tasks
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--task") from None
+    modes = {"sfi": {"budget": budget}} if sfi else {"dense": None}
+    with connected(server, log=SERVER_LOG) as url:
+        folder = RUNS / "agent"
+        rows = run_tasks(
+            url, chosen, tasks, modes, runs_dir=folder, console=console, planned=planned, max_steps=max_steps
+        )
+    console.print(f"transcripts in {folder / chosen.name}")
+    raise typer.Exit(int(any(row.result.error for row in rows)))
+
+
+def demo(
+    server: Server = None,
+    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+) -> None:
+    """The agent `repo` on all of its tasks, dense and with SFI, from a cold cache each time."""
+    from sfi_sglang.agents.compare import run_tasks
+    from sfi_sglang.agents.repo import repo
+
+    modes = {"dense": None, "sfi": {"budget": budget}}
+    program = repo()
+    with connected(server, log=SERVER_LOG) as url:
+        run_tasks(url, program, program.tasks, modes, runs_dir=RUNS / "agent", console=console)

@@ -1,0 +1,128 @@
+"""One streamed chat completion over the `openai` client, and when each piece of it came."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import openai
+import openai.resources.chat.completions  # openai would load it within the first request's time
+
+Message = dict[str, Any]
+TIMEOUT, RETRIES = 300.0, 2
+
+
+class BrokenStream(openai.APIConnectionError):
+    """The stream ended before the reply did."""
+
+
+@dataclass
+class Reply:
+    """The assistant's message and its cost. began: time.perf_counter() at the request; ended and arrivals (of chunks
+    that carried text): seconds after it. sfi: the server's report, None from others and on dense requests.
+
+    Servers hold the text of a tool call back until they have parsed a part of it, and its last part is no text: in a
+    reply with calls, the chunks that open and close the message count as arrivals too.
+    """
+
+    message: Message
+    finish_reason: str | None
+    began: float
+    ended: float
+    arrivals: list[float] = field(default_factory=list)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    sfi: dict[str, Any] | None = None
+
+    @property
+    def decode_seconds(self) -> float:
+        """From the first token to the last."""
+        return self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
+
+
+def make_client(url: str, timeout: float = TIMEOUT, retries: int = RETRIES) -> openai.OpenAI:
+    """A client of the server at `url`. timeout: seconds without a byte. retries: of a request that got no answer, a
+    timeout or a status of 408, 409, 429 or 5xx."""
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=timeout, max_retries=retries)
+
+
+def chat(client: openai.OpenAI, **request: Any) -> Reply:
+    """Send `request` (arguments of chat.completions.create) as a stream and collect it.
+
+    Lines are only timed as they come and read afterwards: a server on the same processors feels the parsing.
+
+    Raises:
+        openai.OpenAIError: no answer, a refused request, an error in the stream, or a stream that broke off.
+    """
+    began = time.perf_counter()
+    lines: list[tuple[float, str]] = []
+    with client.chat.completions.with_streaming_response.create(
+        stream=True, stream_options={"include_usage": True}, **request
+    ) as response:
+        try:
+            lines.extend((time.perf_counter() - began, line) for line in response.iter_lines())
+        except httpx.TimeoutException as error:
+            raise openai.APITimeoutError(request=response.http_request) from error
+        except httpx.TransportError as error:
+            raise BrokenStream(message=str(error), request=response.http_request) from error
+        ended = time.perf_counter() - began
+        reply = _read(lines, response.http_request)
+    reply.began, reply.ended = began, ended
+    return reply
+
+
+def _read(lines: list[tuple[float, str]], request: httpx.Request) -> Reply:
+    """
+    Raises:
+        openai.APIError: the stream holds an error.
+        BrokenStream: it ended before the reply did.
+    """
+    reply = Reply({"role": "assistant", "content": ""}, None, 0.0, 0.0)
+    calls: dict[int, dict[str, Any]] = {}
+    edges: list[float] = []
+    for now, line in lines:
+        if not line.startswith("data:") or line == "data: [DONE]":
+            continue
+        try:
+            chunk = json.loads(line.removeprefix("data:"))
+        except json.JSONDecodeError:
+            break  # cut in the middle
+        if error := chunk.get("error"):
+            raise openai.APIError(str(error.get("message", error)), request, body=error)
+        if chunk.get("usage"):
+            _account(reply, chunk)
+        for choice in chunk["choices"]:
+            reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
+            delta = choice["delta"]
+            # SGLang announces the role in a chunk of its own, with empty text, when the first token is there.
+            spoken = delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
+            (reply.arrivals if spoken else edges).append(now)
+            reply.message["content"] += delta.get("content") or ""
+            for piece in delta.get("tool_calls") or []:
+                _collect(calls, piece)
+    if reply.finish_reason is None:
+        raise BrokenStream(message="the stream ended before the reply did", request=request)
+    if calls:
+        reply.message["tool_calls"] = [calls[index] for index in sorted(calls)]
+        reply.arrivals = sorted([*edges, *reply.arrivals])
+    return reply
+
+
+def _account(reply: Reply, chunk: dict[str, Any]) -> None:
+    usage = chunk["usage"]
+    reply.prompt_tokens, reply.completion_tokens = usage["prompt_tokens"], usage["completion_tokens"]
+    reply.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    reply.sfi = chunk.get("sfi")
+
+
+def _collect(calls: dict[int, dict[str, Any]], piece: dict[str, Any]) -> None:
+    """Add a streamed piece of a tool call: the id and name come once, the arguments in parts."""
+    call = calls.setdefault(piece["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call["id"] = piece.get("id") or call["id"]
+    function = piece.get("function") or {}
+    call["function"]["name"] = function.get("name") or call["function"]["name"]
+    call["function"]["arguments"] += function.get("arguments") or ""

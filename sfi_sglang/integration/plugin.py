@@ -1,0 +1,204 @@
+"""Entry point `sglang.srt.plugins`: SGLang calls `register` in every process it starts, before arguments are parsed."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
+
+from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+from sfi_sglang import sglang_symbols as symbols
+from sfi_sglang.api import admission, response
+from sfi_sglang.api.metrics import Metrics
+from sfi_sglang.api.settings import Settings
+from sfi_sglang.integration import server_args
+from sfi_sglang.scheduling.step_planner import StepPlanner
+from sfi_sglang.selection.snapshot_store import SnapshotStore
+
+logger = logging.getLogger(__name__)
+
+
+def register() -> None:
+    """Install what this SGLang offers; refuse SFI requests if anything is missing."""
+    Plugin().install()
+
+
+class Plugin:
+    """What one process shares: the tokenizer's has the doors, the scheduler's the planner and the backend. All state
+    lives here, but for the settings, which reach SGLang's child processes through the environment alone."""
+
+    def __init__(self) -> None:
+        self.problems = [f"this SGLang has no `{target}`" for target in symbols.missing()]
+        try:
+            self.settings = server_args.from_environment()
+        except ValueError as error:
+            self.settings = Settings()
+            self.problems.append(str(error))
+        self.planner = StepPlanner(SnapshotStore(self.settings.store_bytes))
+        self.backend: Any = None  # SFITritonBackend, if it serves this process
+        self.streams = response.StreamReports()
+        self.metrics = Metrics()
+
+    def install(self) -> None:
+        for install in (self._add_flags, self._add_backends, self._add_admission, self._add_scheduling):
+            try:
+                install()
+            except Exception as error:  # SGLang would only log it, and SFI requests would run dense
+                logger.exception("sfi: %s failed", install.__name__)
+                self.problems.append(f"{install.__name__} failed: {error}")
+        for problem in self.problems:
+            logger.error("SFI requests will be refused: %s", problem)
+
+    @staticmethod
+    def _hook(target: str, function: Callable[..., Any], kind: HookType) -> None:
+        if symbols.exists(target):
+            HookRegistry.register(target, function, kind)
+
+    # -- flags ----------------------------------------------------------------------------------------------------
+
+    def _add_flags(self) -> None:
+        self._hook(
+            symbols.CLI_ARGUMENTS, lambda _, parser: server_args.add_arguments(parser, self.settings), HookType.AFTER
+        )
+        self._hook(symbols.CLI_PARSED, self.keep_arguments, HookType.BEFORE)
+
+    def keep_arguments(self, _cls: Any, args: Any) -> None:
+        """BEFORE ServerArgs.from_cli_args.
+
+        Raises:
+            ValueError: the executor asked for cannot run here.
+        """
+        self.settings = server_args.from_arguments(args, self.settings)
+        self.settings.check_executor()
+        os.environ.update(server_args.to_environment(self.settings))
+        server_args.choose_backends(args, self.settings)
+
+    # -- attention backend and prefix cache -----------------------------------------------------------------------
+
+    def _add_backends(self) -> None:
+        symbols.resolve(symbols.BACKEND_CHOICES)([admission.BACKEND])
+        symbols.resolve(symbols.BACKEND_REGISTRY)(admission.BACKEND)(self.attention_backend)
+        symbols.resolve(symbols.CACHE_REGISTRY)(admission.BACKEND, self.prefix_cache)
+
+    def attention_backend(self, runner: Any) -> Any:
+        """`--attention-backend sfi` or, on CUDA, `--decode-attention-backend sfi`."""
+        self.settings.check_executor()
+        if self.settings.resolved_executor() == "torch":
+            from sfi_sglang.attention.torch_backend import SFITorchBackend
+
+            return SFITorchBackend(runner, self.planner)
+        from sfi_sglang.attention.triton_backend import SFITritonBackend
+
+        self.backend = SFITritonBackend(runner, self.planner, self.settings)
+        self.planner.evidence_tokens = self.backend.limits.evidence_tokens
+        return self.backend
+
+    def prefix_cache(self, context: Any) -> Any:
+        """`--radix-cache-backend sfi`."""
+        from sfi_sglang.integration.prefix_cache import SFIRadixCache
+
+        cache = symbols.resolve(symbols.CACHE_FACTORY)(context, cache_class=SFIRadixCache)
+        cache.store = self.planner.store
+        return cache
+
+    # -- admission ------------------------------------------------------------------------------------------------
+
+    def _add_admission(self) -> None:
+        for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
+            admission.open_openai_field(symbols.resolve(model))
+        self._hook(symbols.CHAT_PARAMS, lambda params, request, *_: admission.with_sfi(params, request), HookType.AFTER)
+        self._hook(
+            symbols.COMPLETION_PARAMS,
+            lambda params, _, request, *__: admission.with_sfi(params, request),
+            HookType.AFTER,
+        )
+        self._hook(symbols.GENERATE_CONTRACT, self.check_contract, HookType.AFTER)
+        self._hook(symbols.TOKENIZED, self.admit, HookType.BEFORE)
+
+    def check_contract(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        """AFTER GenerateRequest.from_json_value."""
+        try:
+            admission.check_all(request.sampling_params)
+        except ValueError as error:
+            raise symbols.resolve(symbols.CONTRACT_ERROR)(str(error)) from None
+
+    def admit(self, manager: Any, obj: Any, *args: Any, **kwargs: Any) -> None:
+        """BEFORE TokenizerManager._create_tokenized_object."""
+        params = getattr(obj, "sampling_params", None)
+        if isinstance(params, dict):
+            refusal = admission.refusal_of(manager.server_args, manager.model_config, self.problems)
+            obj.sampling_params, _ = admission.admitted(params, self.settings, refusal)
+
+    # -- scheduling and reports -----------------------------------------------------------------------------------
+
+    def _add_scheduling(self) -> None:
+        self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
+        self._hook(symbols.META_INFO, self.attach_report, HookType.AROUND)
+        for stream in (symbols.CHAT_STREAM, symbols.COMPLETION_STREAM):
+            self._hook(stream, self.report_in_stream, HookType.AFTER)
+        if self.settings.resolved_executor() != "torch":
+            self._hook(symbols.GRAPH_VARIANTS, self.graph_variants, HookType.AROUND)
+            self._hook(symbols.HYBRID_FORWARD, self.observe_prefill, HookType.AFTER)
+        if symbols.exists(symbols.RESPONSE_INFO) and symbols.exists(symbols.HAS_RESPONSE_INFO):
+            HookRegistry.register(symbols.RESPONSE_INFO, self.build_reports, HookType.REPLACE)
+            symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
+
+    def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
+        """BEFORE Scheduler.run_batch. An error here may cost the SFI requests of the batch, never the server."""
+        try:
+            self.planner.read_vocabulary(scheduler)
+            self.planner.plan(batch)
+        except Exception as error:
+            logger.exception("SFI planning failed")
+            self.planner.abort(batch, f"sfi: planning failed: {error!r}")
+
+    def graph_variants(self, original: Callable[[Any], Any], hf_config: Any) -> Any:
+        """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
+        return self.backend or original(hf_config)
+
+    def observe_prefill(self, result: Any, hybrid: Any, *args: Any, **kwargs: Any) -> None:
+        """AFTER HybridAttnBackend.forward."""
+        if self.backend is None or hybrid.decode_backend is not self.backend:
+            return
+        batch = kwargs["forward_batch"] if "forward_batch" in kwargs else args[4]
+        if batch.forward_mode.is_extend():
+            q, layer = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, "q"), (3, "layer")))
+            self.backend.observe_prefill(q, layer, batch)
+
+    def build_reports(self, streamer: Any, reqs: list[Any]) -> dict[str, list[Any]]:
+        """REPLACE SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled at its end.
+        Every tensor-parallel rank serves every request; the first one counts it."""
+        found = [response.report(req) for req in reqs]
+        summaries = [summary for summary in found if summary]
+        observability = symbols.resolve(symbols.OBSERVABILITY)()
+        if summaries and observability.enable_metrics and symbols.resolve(symbols.PARALLEL)().attn_tp_rank == 0:
+            for summary in summaries:
+                self.metrics.count(summary)
+            store = self.planner.store
+            self.metrics.count_store(asdict(store.stats), store.nbytes, len(store))
+        return {"sfi": [[summary] if summary else [] for summary in found]}
+
+    def attach_report(
+        self,
+        original: Callable[..., None],
+        manager: Any,
+        meta_info: dict[str, Any],
+        state: Any,
+        customized_info: dict[str, list[Any]],
+        index: int,
+        finish_reason: Any,
+    ) -> None:
+        """AROUND TokenizerManager.update_request_meta_info: SGLang accumulates lists of per-token values; ours is one
+        object per request."""
+        others = {key: values for key, values in customized_info.items() if key != "sfi"}
+        original(manager, meta_info, state, others, index, finish_reason)
+        values = customized_info.get("sfi")
+        if values and values[index]:
+            meta_info["sfi"] = values[index][0]
+            if state.obj.stream:
+                self.streams.keep(meta_info["id"], values[index][0])
+
+    def report_in_stream(self, chunks: AsyncIterator[str], *args: Any, **kwargs: Any) -> AsyncIterator[str]:
+        """AFTER the OpenAI endpoints' stream generators."""
+        return self.streams.add_to(chunks)

@@ -1,0 +1,36 @@
+"""SFIRadixCache: SGLang's unified prefix cache, seen by SFI requests."""
+
+import dataclasses
+
+from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
+
+from sfi_sglang.api.options import PROMPT_QUERIES
+from sfi_sglang.scheduling.request_state import requested
+from sfi_sglang.selection.snapshot_store import SnapshotStore
+
+
+class SFIRadixCache(UnifiedRadixCache):
+    """A thin subclass: tree, eviction and HiCache are SGLang's (srt/mem_cache/unified_radix_cache.py)."""
+
+    store: SnapshotStore | None = None  # set by the plugin
+
+    def match_prefix(self, params):
+        """An SFI prompt recomputes its last W tokens even when all of it is cached: the first selection needs their
+        queries, and with fewer of them a warm run would select other tokens than a cold one."""
+        if params.req is not None and requested(params.req):
+            limit = len(params.req.origin_input_ids) + len(params.req.output_ids) - PROMPT_QUERIES
+            params = dataclasses.replace(params, key=params.key[: max(limit, 0)])
+        return super().match_prefix(params)
+
+    def on_release(self, req, **kwargs):
+        """The request leaves its row, finished, aborted or retracted: publish its selection, then drop it."""
+        super().on_release(req, **kwargs)
+        if (state := getattr(req, "sfi", None)) is not None:
+            if self.store is not None:
+                state.publish(req, self.store)
+            state.release(len(req.origin_input_ids) + len(req.output_ids))
+
+    def reset(self):
+        super().reset()
+        if self.store is not None:
+            self.store.clear()

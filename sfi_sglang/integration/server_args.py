@@ -1,0 +1,94 @@
+"""The server's flags. Their values travel in the environment: SGLang's scheduler processes load the plugin anew, before
+they have any arguments, and the parsed `ServerArgs` keeps no field that it does not know."""
+
+import argparse
+import os
+
+from sfi_sglang.api.admission import BACKEND
+from sfi_sglang.api.settings import EXECUTORS, Settings
+
+DEFAULT_ENV, MEMORY_ENV = "SFI_DEFAULT", "SFI_MEMORY_MB"
+BUDGET_ENV, EXECUTOR_ENV = "SFI_MAX_BUDGET", "SFI_EXECUTOR"
+
+
+def from_environment() -> Settings:
+    """
+    Raises:
+        ValueError: a variable has no number, or names no executor.
+    """
+    defaults = Settings()
+    executor = os.environ.get(EXECUTOR_ENV, defaults.executor)
+    if executor not in EXECUTORS:
+        raise ValueError(f"{EXECUTOR_ENV}: {executor!r} is none of {', '.join(EXECUTORS)}")
+    return Settings(
+        sfi_default=os.environ.get(DEFAULT_ENV, "off") == "on",
+        memory_mb=_number(MEMORY_ENV, defaults.memory_mb),
+        max_budget=_number(BUDGET_ENV, defaults.max_budget),
+        executor=executor,
+    )
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdigit():
+        raise ValueError(f"{name}: {value!r} is no whole number")
+    return int(value)
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    return {
+        DEFAULT_ENV: "on" if settings.sfi_default else "off",
+        MEMORY_ENV: str(settings.memory_mb),
+        BUDGET_ENV: str(settings.max_budget),
+        EXECUTOR_ENV: settings.executor,
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser, given: Settings) -> None:
+    """given: what the environment says, the flags' defaults."""
+    group, defaults = parser.add_argument_group("sfi"), Settings()
+    group.add_argument(
+        "--sfi-default",
+        choices=["on", "off"],
+        default="on" if given.sfi_default else "off",
+        help="Slow-Fast Inference for requests that carry no `sfi` value (default: off)",
+    )
+    group.add_argument(
+        "--sfi-memory-mb",
+        type=int,
+        default=given.memory_mb,
+        help="size of the store of selected memories that later turns and forks inherit "
+        f"(default: {defaults.memory_mb})",
+    )
+    group.add_argument(
+        "--sfi-max-budget",
+        type=int,
+        default=given.max_budget,
+        help=f"largest budget that a request may ask for on CUDA (default: {defaults.max_budget})",
+    )
+    group.add_argument(
+        "--sfi-executor",
+        choices=EXECUTORS,
+        default=given.executor,
+        help="who computes attention: Triton kernels under CUDA graphs, the same with FlashInfer for fast steps, or "
+        "plain torch (default: by device)",
+    )
+
+
+def from_arguments(args: argparse.Namespace, given: Settings) -> Settings:
+    """What the flags say; `given` where the parser had none of ours."""
+    if not hasattr(args, "sfi_memory_mb"):
+        return given
+    return Settings(args.sfi_default == "on", args.sfi_memory_mb, args.sfi_max_budget, args.sfi_executor)
+
+
+def choose_backends(args: argparse.Namespace, settings: Settings) -> None:
+    """The torch executor serves the prefill as well: the stock CPU backend recomputes the whole prompt for every new
+    token. The other executors only decode."""
+    backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
+    if settings.resolved_executor() == "torch" and BACKEND in backends:
+        if backends == [BACKEND, None, None]:
+            args.attention_backend = BACKEND
+        args.disable_cuda_graph = True  # a graph would repeat what plain torch decided on the host
+    elif backends == [None, None, BACKEND]:
+        args.attention_backend, args.decode_attention_backend = None, BACKEND

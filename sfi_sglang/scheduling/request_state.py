@@ -1,0 +1,154 @@
+"""What the scheduler process knows of one SFI request. It lives on SGLang's `Req`, so it ends with the request."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from sglang.srt.runtime_context import get_parallel
+from torch import Tensor
+
+from sfi_sglang.api.options import PROMPT_QUERIES, SFIOptions, parse_sfi
+from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
+from sfi_sglang.selection.snapshot_store import Inherited, Snapshot, SnapshotStore, block_hashes, namespace
+from sfi_sglang.selection.table import Selection
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What the pass that performs a refresh needs to know of it. The Selector keeps `keep` of the `candidates` tokens
+    from position `first` on.
+
+    old_count, old_recent_start: of the selection that is replaced; 0, 0 where there is none.
+    observed: earlier refreshes whose coverage is known.
+    """
+
+    first: int
+    candidates: int
+    keep: int
+    old_count: int = 0
+    old_recent_start: int = 0
+    observed: int = 0
+
+
+@dataclass
+class RequestState:
+    """Options, segment, selection and counts of one request.
+
+    count, recent_start: selected tokens per KV head and first recent position, as the last launched pass leaves them;
+        0, 0 without a selection.
+    observed: context length at each refresh that had an old selection, and so has a coverage.
+    query_tail: layer -> last prompt queries [<= W, heads, D].
+    steps: one per launched decode step, 1 slow, 0 fast.
+    coverage: sum and number, of selections that are gone.
+    blocks: rolling hashes of the tokens so far.
+    """
+
+    options: SFIOptions
+    prompt_tokens: int
+    tracker: SegmentTracker
+    selection: Selection | None = None
+    count: int = 0
+    recent_start: int = 0
+    observed: list[int] = field(default_factory=list)
+    query_tail: dict[int, Tensor] = field(default_factory=dict)
+    steps: bytearray = field(default_factory=bytearray)
+    coverage: tuple[float, int] = (0.0, 0)
+    blocks: tuple[bytes, ...] = ()
+    inherited: Inherited | None = None
+    inherited_tokens: int = 0
+    reported: bool = False
+
+    def begin_refresh(self, length: int) -> Refresh:
+        """The pass about to run selects anew from a context of `length` tokens: the one place where a selection moves
+        on. Called once by the backend that runs the pass, before later passes are prepared."""
+        first, candidates = self.options.sink, self.options.candidates(length)
+        keep = min(self.options.selected, candidates)
+        refresh = Refresh(first, candidates, keep, self.count, self.recent_start, len(self.observed))
+        if self.recent_start:
+            self.observed.append(length)
+        self.count, self.recent_start = keep, first + candidates
+        return refresh
+
+    def visible_ends(self, length: int) -> tuple[int, int, int]:
+        """Sink tokens, selected tokens and first recent position of a fast step whose context is `length` tokens.
+        Without a selection (policy `never`) it is a sliding window: nothing refreshes it, so its recent tokens would
+        grow without bound."""
+        recent = self.recent_start if self.selection is not None else self.options.recent_start(length)
+        return self.options.sink, self.count, recent
+
+    def visible_tokens(self, length: int) -> int:
+        """Tokens that a fast step sees, per KV head."""
+        sink, count, recent = self.visible_ends(length)
+        return sink + count + length - recent
+
+    def release(self, tokens: int) -> None:
+        """Drop the tensors when the request leaves its KV row with a context of `tokens` tokens: finished, aborted or
+        retracted. Overlap scheduling may have launched one step more, whose coverage does not count."""
+        if self.selection is not None:
+            known = sum(length < tokens for length in self.observed)
+            total, number = self.coverage
+            self.coverage = (total + self.selection.coverage(known), number + known)
+            self.selection.release()
+        self.selection = self.inherited = None
+        self.count = self.recent_start = 0
+        self.observed.clear()
+        self.query_tail.clear()
+
+    def keep_tail(self, layer: int, queries: Tensor) -> Tensor:
+        """Remember a layer's last W prompt queries [tokens, heads, D]: the final chunk of a prompt may be shorter."""
+        tail = self.query_tail.get(layer)
+        joined = queries if tail is None else torch.cat([tail, queries])
+        self.query_tail[layer] = joined[-PROMPT_QUERIES:].clone()
+        return self.query_tail[layer]
+
+    def inherit(self, req: Any, store: SnapshotStore) -> None:
+        """Look for the selection of the longest prefix that an earlier request left."""
+        self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
+        self.inherited = store.lookup(self.blocks)
+        self.inherited_tokens = self.inherited.tokens if self.inherited else 0
+
+    def publish(self, req: Any, store: SnapshotStore) -> None:
+        """Leave the selection to requests that share a prefix."""
+        if self.selection is not None:
+            self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
+            store.publish(Snapshot(self.selection.snapshot(self.count), self.recent_start, self.blocks))
+
+    def summary(self, outputs: int) -> dict[str, Any]:
+        """The response's `meta_info["sfi"]`. The first of `outputs` tokens comes from the prefill, and overlap
+        scheduling may have launched one step more than was used."""
+        used = self.steps[: max(outputs - 1, 0)]
+        slow = sum(used)
+        caught, observed = self.coverage
+        return {
+            "slow_steps": slow,
+            "fast_steps": len(used) - slow,
+            "budget": self.options.budget,
+            "selector": self.options.selector.name(),
+            "prompt_tokens": self.prompt_tokens,
+            "inherited_tokens": self.inherited_tokens,
+            "coverage": round(caught / observed, 4) if observed else None,
+        }
+
+
+def requested(req: Any) -> dict[str, Any] | None:
+    """The validated `sfi` object that admission left in the request's custom_params, None for a dense request."""
+    params = req.sampling_params.custom_params
+    return params.get("sfi") if isinstance(params, dict) else None
+
+
+def without_exclusion(options: SFIOptions) -> SFIOptions:
+    """Under tensor parallelism a rank sees only its own KV heads, and exclusion compares all of them: it is left out,
+    and the response's `selector` says so."""
+    return options.model_copy(update={"selector": options.selector.model_copy(update={"exclusion": False})})
+
+
+def state_of(req: Any, vocabulary: Vocabulary) -> RequestState | None:
+    """The request's state, made on first use; None for a dense request."""
+    state: RequestState | None = getattr(req, "sfi", None)
+    if state is None and (value := requested(req)):
+        options = parse_sfi(value)
+        assert options is not None
+        if get_parallel().attn_tp_size > 1:
+            options = without_exclusion(options)
+        state = req.sfi = RequestState(options, len(req.origin_input_ids), SegmentTracker(options, vocabulary))
+    return state

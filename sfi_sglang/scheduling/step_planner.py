@@ -1,0 +1,128 @@
+"""The host's decision for one forward pass: which rows are dense, fast or slow."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
+from sfi_sglang.scheduling.request_state import RequestState, requested, state_of
+from sfi_sglang.scheduling.segments import Vocabulary
+from sfi_sglang.selection.snapshot_store import SnapshotStore
+
+
+class Step(Enum):
+    DENSE = "dense"  # full attention, nothing recorded
+    FAST = "fast"  # attention to the visible tokens only
+    SLOW = "slow"  # full attention; its evidence refreshes the selection
+    CHUNK = "chunk"  # prompt chunk with more to come: keep its last queries
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    step: Step
+    length: int  # context tokens after this pass
+    state: RequestState | None = None
+    req_pool_index: int = -1  # of a prompt, its line of SGLang's req_to_token
+
+
+DENSE_ROW = RowPlan(Step.DENSE, 0)
+
+
+class StepPlanner:
+    """Plans every batch of one scheduler. Tensor-parallel ranks see the same requests and so decide alike."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self.store = store
+        self.vocabulary: Vocabulary | None = None
+        self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
+        self.rids: list[str] = []
+        self.rows: list[RowPlan] = []
+
+    @property
+    def sparse(self) -> bool:
+        """Does the pass at hand have a row that needs our kernels?"""
+        return any(row.step in (Step.FAST, Step.SLOW) for row in self.rows)
+
+    def read_vocabulary(self, scheduler: Any) -> None:
+        """Decode the vocabulary once, at the server's warm-up request."""
+        if self.vocabulary is None:
+            self.vocabulary = Vocabulary.of(scheduler.tokenizer)
+
+    def plan(self, batch: Any) -> None:
+        """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
+        assert self.vocabulary is not None
+        decode = batch.forward_mode.is_decode()
+        room = EvidenceRoom(self.evidence_tokens)
+        self.rids = [req.rid for req in batch.reqs]
+        self.rows = [DENSE_ROW] * len(batch.reqs)
+        for i, req in enumerate(batch.reqs):
+            state = state_of(req, self.vocabulary)
+            if state is None:
+                continue
+            if decode:
+                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
+            elif batch.forward_mode.is_extend():
+                total = len(req.origin_input_ids) + len(req.output_ids)
+                row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
+                self.rows[i] = replace(row, req_pool_index=req.kv.req_pool_idx)
+                if self.rows[i].step is Step.SLOW and state.selection is None and state.options.carry != "fresh":
+                    state.inherit(req, self.store)
+
+    def abort(self, batch: Any, message: str) -> None:
+        """Give up the SFI requests of a batch that could not be planned; its rows run dense until they end."""
+        from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+        self.rids, self.rows = [], []
+        for req in batch.reqs:
+            if requested(req):
+                req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+
+    def rows_for(self, rids: list[str] | None, batch_size: int) -> list[RowPlan]:
+        """The plan if it was made for this very batch, else all dense (warm-up and idle passes)."""
+        return self.rows if rids == self.rids else [DENSE_ROW] * batch_size
+
+
+class EvidenceRoom:
+    """Space for the evidence of one decode step. A refresh that finds none waits for the next step."""
+
+    def __init__(self, tokens: int | None) -> None:
+        self.left = math.inf if tokens is None else tokens
+
+    def take(self, length: int, options: SFIOptions) -> bool:
+        """Reserve the candidates of a context of `length` tokens; False if there is no room."""
+        need = evidence_pages(options.candidates(length)) * EVIDENCE_PAGE
+        if need > self.left:
+            return False
+        self.left -= need
+        return True
+
+
+def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: EvidenceRoom) -> RowPlan:
+    """One decode step of a request whose context, input token included, is `length` tokens."""
+    options = state.options
+    slow = state.tracker.step(outputs, visible=length - 1 - state.prompt_tokens)
+    if length <= options.dense_limit:
+        step = Step.DENSE
+    elif options.policy == "never":
+        step = Step.FAST
+    elif (slow or state.selection is None) and room.take(length, options):
+        step = Step.SLOW
+        state.tracker.refreshed()
+    else:
+        step = Step.FAST if state.selection is not None else Step.DENSE
+    state.steps.append(step is not Step.FAST)
+    return RowPlan(step, length, state)
+
+
+def plan_extend(state: RequestState, end: int, total: int) -> RowPlan:
+    """One prefill pass that reaches token `end` of `total`. The last one makes the first selection."""
+    options = state.options
+    if options.policy == "never" or total + 1 <= options.dense_limit:
+        return RowPlan(Step.DENSE, end, state)
+    if end < total:
+        return RowPlan(Step.CHUNK, end, state)
+    state.tracker.refreshed()
+    return RowPlan(Step.SLOW, end, state)

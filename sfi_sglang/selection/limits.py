@@ -1,0 +1,85 @@
+"""What the GPU backend takes beside SGLang's KV pool, computed from the model's shape and the server's limits."""
+
+from dataclasses import dataclass
+
+from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
+
+MB = 1 << 20
+FLASHINFER_FLOATS, FLASHINFER_INTS = 128 * MB, MB  # workspaces; the first is the size that FlashInfer recommends
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the model part on this rank, and of the server's limits."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    dim: int
+    requests: int  # running at once, at most
+    graph_rows: int  # rows of one decode batch, at most
+    budget: int  # largest `budget` of a request
+    context: int  # tokens
+    store_bytes: int = 0  # selections that outlive their request, at most
+    flashinfer: bool = False  # are fast rows attended by FlashInfer?
+
+    @property
+    def evidence_tokens(self) -> int:
+        """Candidates of all slow rows of one pass, together: at least one whole context."""
+        return evidence_pages(self.context) * EVIDENCE_PAGE
+
+    @property
+    def splits(self) -> int:
+        """Most splits of one row: enough that one long row fills the GPU, fewer where many rows do."""
+        return 64 if self.graph_rows <= 32 else 32 if self.graph_rows <= 64 else 16
+
+    def pass_splits(self, rows: int, programs: int) -> int:
+        """Splits of each of `rows` rows of about equal length that make `programs` programs: a power of two."""
+        even = -(-programs // (rows * self.kv_heads))
+        return min(self.splits, max(2, 1 << (even - 1).bit_length()))
+
+    @property
+    def request_bytes(self) -> int:
+        return 2 * self.layers * self.kv_heads * self.budget * 4
+
+    @property
+    def evidence_bytes(self) -> int:
+        scores = 2 * self.layers * self.kv_heads
+        return (scores + self.heads) * self.evidence_tokens * 4
+
+    @property
+    def partial_bytes(self) -> int:
+        return self.graph_rows * (self.heads * self.splits * (self.dim + 2) + self.layers * self.kv_heads) * 4
+
+    @property
+    def page_room(self) -> int:
+        """Tokens per layer and KV head that the rows of one pass through FlashInfer may see together: what a full batch
+        sees at most with the largest budget and default options. A pass that sees more runs the Triton kernels: a
+        request may ask for more sink and recent tokens or longer segments, and a refresh may come late."""
+        default = SFIOptions()
+        recent = default.recent + 15 + default.max_segment  # from a multiple of 16 to the end of the segment
+        return self.graph_rows * (default.sink + self.budget + recent)
+
+    @property
+    def layer_pages(self) -> int:
+        """Page numbers of one layer; a padded row has one a KV head."""
+        return (self.page_room + self.graph_rows) * self.kv_heads
+
+    @property
+    def flashinfer_bytes(self) -> int:
+        return self.layers * self.layer_pages * 4 + FLASHINFER_FLOATS + FLASHINFER_INTS if self.flashinfer else 0
+
+    @property
+    def total_bytes(self) -> int:
+        requests = self.requests * self.request_bytes
+        return requests + self.evidence_bytes + self.partial_bytes + self.flashinfer_bytes + self.store_bytes
+
+    def statement(self) -> str:
+        flashinfer = f"{self.flashinfer_bytes / MB:.0f} MB for FlashInfer, " if self.flashinfer else ""
+        return (
+            f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.request_bytes / MB:.1f} MB a request for "
+            f"{self.requests} requests (--max-running-requests) of budget {self.budget} (--sfi-max-budget), "
+            f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
+            f"{self.partial_bytes / MB:.0f} MB of partial results, {flashinfer}up to {self.store_bytes / MB:.0f} MB of "
+            "selections that outlive their request (--sfi-memory-mb)"
+        )

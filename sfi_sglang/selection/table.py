@@ -1,0 +1,97 @@
+"""Where a running request's selected positions are: a tensor of its own (torch), or a line of a table (Triton).
+
+Positions, never KV slots: SGLang rewrites the slots of a running request when a published prefix is deduplicated.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sfi_sglang.selection.limits import Limits
+
+logger = logging.getLogger(__name__)
+RING = 4  # last sums of coverage that a request keeps: more than steps may be under way
+
+
+class Selection(Protocol):
+    """The selected positions of one request in all layers and KV heads, ascending, all in [sink, recent_start)."""
+
+    def coverage(self, known: int) -> float:
+        """Sum of the coverages of the first `known` refreshes that had an old selection."""
+
+    def snapshot(self, count: int) -> Tensor:
+        """For the store: int32 [layers, KV heads, count], never written again."""
+
+    def release(self) -> None:
+        """The request has left."""
+
+
+@dataclass(frozen=True)
+class HostSelection:
+    """positions: int64 [layers, KV heads, n]. coverages: of each refresh that had an old selection."""
+
+    positions: Tensor
+    coverages: tuple[float, ...] = ()
+
+    def coverage(self, known: int) -> float:
+        return sum(self.coverages[:known])
+
+    def snapshot(self, count: int) -> Tensor:
+        return self.positions[..., :count].int()
+
+    def release(self) -> None:
+        pass
+
+
+class SelectionTable:
+    """Selected positions of the running SFI requests, int32 [requests, layers, KV heads, budget]; and, by row of the
+    batch, the KV slots that they have in the step at hand."""
+
+    def __init__(self, limits: Limits, device: torch.device | str) -> None:
+        line = (limits.layers, limits.kv_heads, limits.budget)
+        self.positions = torch.zeros(limits.requests, *line, dtype=torch.int32, device=device)
+        self.slots = torch.zeros(limits.graph_rows, *line, dtype=torch.int32, device=device)
+        self.coverage = torch.zeros(limits.requests, RING, device=device)  # see kernels/coverage.py
+        self.free = list(range(limits.requests))[::-1]
+        self.stream: torch.cuda.Stream | None = None  # of the forward passes
+        self.reader = torch.cuda.Stream(device) if self.positions.is_cuda else None
+
+    def follow_stream(self) -> None:
+        """Remember the stream of the pass being prepared: the lines are written there."""
+        if self.positions.is_cuda:
+            self.stream = torch.cuda.current_stream()
+
+    def acquire(self) -> "DeviceSelection | None":
+        """A line for one request. There are as many as requests can run, so None would be a leak."""
+        if not self.free:
+            logger.error("sfi: no line of the selection table is free, a request decodes densely")
+            return None
+        return DeviceSelection(self, self.free.pop())
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceSelection:
+    """One request's line of the table. How many of its entries count, the RequestState knows before the device has
+    selected them."""
+
+    table: SelectionTable
+    line: int
+
+    def coverage(self, known: int) -> float:
+        """Later refreshes may be under way, but no pass writes this sum any more; read on a stream of its own, it waits
+        for none of them (the scheduler's stream does: Scheduler._apply_war_barrier)."""
+        if not known:
+            return 0.0
+        with torch.cuda.stream(self.table.reader):  # None: stays on the current one
+            return float(self.table.coverage[self.line, (known - 1) % RING])
+
+    def snapshot(self, count: int) -> Tensor:
+        """A copy, ordered after every launched pass."""
+        with torch.cuda.stream(self.table.stream):  # None: stays on the current one
+            return self.table.positions[self.line, :, :, :count].clone()
+
+    def release(self) -> None:
+        self.table.free.append(self.line)

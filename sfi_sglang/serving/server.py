@@ -1,0 +1,156 @@
+"""Start a real SGLang server with the right flags for this machine, and stop it with everything it started."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import requests
+
+from sfi_sglang.serving.embedded_model import EMBEDDED, embedded_model
+from sfi_sglang.terminal import console
+
+SFI_FLAGS = ["--radix-cache-backend", "sfi", "--enable-cache-report"]
+CPU_FLAGS = [
+    "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
+    "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
+]  # fmt: skip
+CUDA_FLAGS = [
+    "--decode-attention-backend", "sfi", "--max-running-requests", "64", "--disable-prefill-cuda-graph",
+]  # fmt: skip
+EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
+SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
+MODEL_FLAGS = {"--model-path", "--model"}
+START_TIMEOUT = 1800.0  # a large model from a slow disk; a server that ended is noticed at once
+PR_SET_PDEATHSIG = 1
+
+
+def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
+    """Arguments of `sglang serve`: this machine's defaults, then `flags`, which win. No model: the embedded one."""
+    import torch
+
+    defaults = list(SFI_FLAGS)
+    if torch.cuda.is_available():
+        defaults += CUDA_FLAGS
+    else:
+        defaults += CPU_FLAGS
+    given = {flag.split("=")[0] for flag in flags if flag.startswith("--")}
+    if model is not None:
+        defaults = ["--model-path", model, *defaults]
+    elif given.isdisjoint(MODEL_FLAGS):
+        defaults = ["--model-path", str(embedded_model()), *defaults, *EMBEDDED_FLAGS]
+    return [*_without(defaults, given), *flags]
+
+
+def _without(flags: list[str], given: set[str]) -> list[str]:
+    """Drop defaults that the user set too: argparse takes the last, but a log should not show both."""
+    kept, skip = [], False
+    for flag in flags:
+        if flag.startswith("--"):
+            skip = flag in given
+        if not skip:
+            kept.append(flag)
+    return kept
+
+
+def environment() -> dict[str, str]:
+    return {"PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"} | os.environ
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_server(
+    model: str | None = None,
+    flags: Sequence[str] = (),
+    *,
+    defaults: bool = True,
+    log: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> Iterator[str]:
+    """A healthy server on 127.0.0.1; yields its URL and ends the whole process tree on exit. Without `defaults` it gets
+    `flags` alone, as a plain `sglang serve` would.
+
+    Raises:
+        RuntimeError: it ended or was not healthy within START_TIMEOUT; the message carries the log's tail.
+    """
+    port = free_port()
+    arguments = serve_command(model, flags) if defaults else ["--model-path", model or str(embedded_model()), *flags]
+    command = [SGLANG, "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    log = log or Path(os.devnull)
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment() | (env or {}),
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _await_healthy(url, process, log)
+            yield url
+        finally:
+            stop(process)
+
+
+def _end_with_parent() -> None:
+    """In the child: a SIGTERM when the starter dies, however it dies, so that no server is left behind (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _await_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            if requests.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.3)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.is_file() else ""
+    raise RuntimeError(f"the server did not become healthy\n{tail}")
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a server and all its children: ask first, then insist."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        for child in psutil.wait_procs(family, timeout=5)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+@contextlib.contextmanager
+def connected(url: str | None, model: str | None = None, flags: Sequence[str] = (), *, log: Path) -> Iterator[str]:
+    """The server at `url`, or without one a server of `model` (None: the embedded one) for the time of the command."""
+    if url:
+        yield url.rstrip("/").removesuffix("/v1")
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        console.status(f"starting the server, log in {log}") as status,
+        running_server(model, flags, log=log) as started,
+    ):
+        status.stop()
+        console.print(f"server up at {started}")
+        yield started

@@ -1,0 +1,97 @@
+"""Every SGLang internal this plugin touches, named once, and whether it is there.
+
+SGLang only logs a plugin's exceptions, so a name that moved would leave a request silently dense. Therefore each
+target is looked up when the plugin loads; SFI requests are refused with the name of what is missing, while dense
+requests go on (api/admission.py).
+"""
+
+import pkgutil
+from collections.abc import Sequence
+from typing import Any
+
+SRT = "sglang.srt"
+
+# Wrapped by SGLang's own hook registry (srt/plugins/hook_registry.py).
+CLI_ARGUMENTS = f"{SRT}.server_args.ServerArgs.add_cli_args"
+CLI_PARSED = f"{SRT}.server_args.ServerArgs.from_cli_args"
+CHAT_PARAMS = f"{SRT}.entrypoints.openai.protocol.ChatCompletionRequest.to_sampling_params"
+COMPLETION_PARAMS = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServingCompletion._build_sampling_params"
+GENERATE_CONTRACT = "sglang.api.v1.api_types.GenerateRequest.from_json_value"
+TOKENIZED = f"{SRT}.managers.tokenizer_manager.TokenizerManager._create_tokenized_object"
+META_INFO = f"{SRT}.managers.tokenizer_manager.TokenizerManager.update_request_meta_info"
+CHAT_STREAM = f"{SRT}.entrypoints.openai.serving_chat.OpenAIServingChat._generate_chat_stream"
+COMPLETION_STREAM = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServingCompletion._generate_completion_stream"
+RUN_BATCH = f"{SRT}.managers.scheduler.Scheduler.run_batch"
+GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_attention_graph_variants"
+HYBRID_FORWARD = f"{SRT}.layers.attention.hybrid_attn_backend.HybridAttnBackend.forward"
+RESPONSE_INFO = (
+    f"{SRT}.managers.scheduler_components.output_streamer.SchedulerOutputStreamer.build_additional_customized_info"
+)
+
+# Used, subclassed or extended in place.
+CHAT_REQUEST = f"{SRT}.entrypoints.openai.protocol.ChatCompletionRequest"
+COMPLETION_REQUEST = f"{SRT}.entrypoints.openai.protocol.CompletionRequest"
+CONTRACT_ERROR = "sglang.api.v1.api_types.JsonContractError"
+STREAMER = f"{SRT}.managers.scheduler_components.output_streamer.SchedulerOutputStreamer"
+HAS_RESPONSE_INFO = f"{STREAMER}.has_additional_customized_info"
+BACKEND_CHOICES = f"{SRT}.server_args.add_attention_backend_choices"
+BACKEND_REGISTRY = f"{SRT}.layers.attention.attention_registry.register_attention_backend"
+CACHE_REGISTRY = f"{SRT}.mem_cache.registry.register_radix_cache_backend"
+CACHE_FACTORY = f"{SRT}.mem_cache.registry.create_unified_radix_cache"
+BASE_BACKEND = f"{SRT}.layers.attention.torch_native_backend.TorchNativeAttnBackend"
+BASE_CACHE = f"{SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
+BACKENDS = f"{SRT}.layers.attention.attention_registry.ATTENTION_BACKENDS"
+READ_ENDS = f"{SRT}.layers.attention.base_attn_backend.SharedReadEnds.POST_REPLAY"
+CAPTURED_VARIANT = f"{SRT}.model_executor.runner_utils.capture_mode.get_capture_attention_variant"
+KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
+ATTENTION_TYPE = f"{SRT}.layers.radix_attention.AttentionType.ENCODER_ONLY"
+FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
+POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
+PARALLEL = f"{SRT}.runtime_context.get_parallel"
+OBSERVABILITY = f"{SRT}.runtime_context.get_observability"
+CACHE_MATCH = f"{BASE_CACHE}.match_prefix"
+CACHE_RELEASE = f"{BASE_CACHE}.on_release"
+
+# The frontend language, patched in the client's process (api/frontend.py).
+GEN = "sglang.lang.api.gen"
+PROGRAM_RUN = "sglang.lang.ir.SglFunction.run"
+PROGRAM_RUN_BATCH = "sglang.lang.ir.SglFunction.run_batch"
+RUN_PROGRAM = "sglang.lang.interpreter.run_program"
+RUN_PROGRAM_BATCH = "sglang.lang.interpreter.run_program_batch"
+RESOLVE_PARAMS = "sglang.lang.interpreter.StreamExecutor._resolve_sampling_params"
+SRT_KWARGS = "sglang.lang.ir.SglSamplingParams.to_srt_kwargs"
+
+SERVER_TARGETS = (
+    CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
+    CHAT_STREAM, COMPLETION_STREAM,
+    RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
+    BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE,
+    GRAPH_VARIANTS, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
+    KV_WRITE, ATTENTION_TYPE, FINISH_ABORT, OBSERVABILITY, PARALLEL, POOL_ROW,
+)  # fmt: skip
+FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)
+
+
+def resolve(target: str) -> Any:
+    """The object behind a dotted name.
+
+    Raises:
+        LookupError: SGLang has no such name.
+    """
+    try:
+        return pkgutil.resolve_name(target)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"this SGLang has no `{target}`") from error
+
+
+def exists(target: str) -> bool:
+    try:
+        resolve(target)
+    except LookupError:
+        return False
+    return True
+
+
+def missing(targets: Sequence[str] | None = None) -> list[str]:
+    """Those that SGLang lacks, of `targets` or of all that a server needs."""
+    return [target for target in (targets or SERVER_TARGETS) if not exists(target)]

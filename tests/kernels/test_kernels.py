@@ -1,0 +1,264 @@
+"""Every Triton kernel against the torch reference: under the interpreter on a CPU, compiled on a GPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfi_sglang.api.options import EVIDENCE_PAGE, SelectorOptions
+from sfi_sglang.attention import reference
+from sfi_sglang.kernels import coverage, evidence, rows, stages
+from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
+from sfi_sglang.kernels.launch import FAST, MIXED
+from sfi_sglang.kernels.select import select
+from sfi_sglang.selection import selector
+from sfi_sglang.selection.stages import stage_mask
+from sfi_sglang.selection.table import RING
+from tests.helpers import GPU
+
+DEVICE = "cuda" if GPU else "cpu"
+DTYPES = [torch.bfloat16, torch.float16] if GPU else [torch.float16]  # the interpreter's bf16 dot is wrong
+pytestmark = pytest.mark.no_cover  # nothing here is measured, and tracing slows the interpreter down by half
+EXAMPLES = settings(max_examples=12)
+SPLITS = 4
+
+
+def table(*lines: dict[str, int]) -> torch.Tensor:
+    """Row metadata from keyword lines; unnamed columns are 0, EVIDENCE_AT is -1."""
+    out = torch.zeros(len(lines), rows.COLUMNS, dtype=torch.int32)
+    out[:, rows.EVIDENCE_AT.value] = -1
+    for line, values in zip(out, lines, strict=True):
+        for name, value in values.items():
+            line[getattr(rows, name).value] = value
+    return out.to(DEVICE)
+
+
+def pools(kv_heads: int, dim: int, slots: int, dtype, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    keys, values = (torch.randn(slots, kv_heads, dim, generator=generator).to(DEVICE, dtype) for _ in range(2))
+    return keys, values, generator
+
+
+def attention(q, keys, values, slots, scale):
+    """float64 reference of one row and KV head: q [G, D], slots [n] -> [G, D]."""
+    k, v = keys[slots].double(), values[slots].double()
+    return (q.double() @ k.T * scale).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@EXAMPLES
+@given(
+    kv_heads=st.sampled_from([1, 2, 3]),
+    group=st.sampled_from([1, 3, 4, 16]),
+    dim=st.sampled_from([64, 128, 256]),
+    lengths=st.lists(st.sampled_from([1, 2, 15, 16, 17, 63, 64, 65, 130, 257]), min_size=1, max_size=3),
+    seed=st.integers(0, 99),
+)
+def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim, lengths, seed):
+    keys, values, generator = pools(kv_heads, dim, 600, dtype, seed)
+    heads, keep = kv_heads * group, 24
+    q = torch.randn(len(lengths), heads, dim, generator=generator).to(DEVICE, dtype)
+    req_to_token = torch.stack([torch.randperm(600, generator=generator) for _ in range(5)]).int().to(DEVICE)
+    req_pool_indices = torch.randint(5, (len(lengths),), generator=generator).to(DEVICE)
+    selection = torch.zeros(4, 1, kv_heads, keep, dtype=torch.int32)
+    lines, visible = [], []
+    for row, length in enumerate(lengths):
+        if row % 2 or length < 40:  # dense
+            lines.append({"SINK": length, "RECENT": length, "LENGTH": length, "SPLIT": -(-length // SPLITS)})
+            visible.append([torch.arange(length)] * kv_heads)
+            continue
+        sink, recent, count = 4, length - 9, min(keep, length - 13 - row)
+        picks = [4 + torch.randperm(recent - 4, generator=generator)[:count].sort().values for _ in range(kv_heads)]
+        selection[row + 1, 0, :, :count] = torch.stack(picks)
+        n = sink + count + 9
+        lines.append(
+            {
+                "SINK": sink,
+                "COUNT": count,
+                "RECENT": recent,
+                "LENGTH": length,
+                "SPLIT": -(-n // 3),
+                "SELECTION": row + 1,
+            }
+        )
+        visible.append([torch.cat([torch.arange(4), p, torch.arange(recent, length)]) for p in picks])
+    buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, SPLITS, EVIDENCE_PAGE, DEVICE)
+    out = torch.full_like(q, torch.nan)
+    slots = torch.full((len(lengths), 1, kv_heads, keep), -1, dtype=torch.int32, device=DEVICE)
+    locate(selection.to(DEVICE), req_to_token, req_pool_indices, table(*lines), slots)
+    decode(
+        q,
+        keys,
+        values,
+        req_to_token,
+        req_pool_indices,
+        slots[:, 0],
+        table(*lines),
+        buffers,
+        out,
+        dim**-0.5,
+        SPLITS,
+        False,
+        FAST,
+    )
+    for row, line in enumerate(visible):
+        for head, positions in enumerate(line):
+            group_rows = slice(head * group, (head + 1) * group)
+            slots = req_to_token[req_pool_indices[row]][positions.to(DEVICE)].long()
+            exact = attention(q[row, group_rows], keys[:, head], values[:, head], slots, dim**-0.5)
+            error = (out[row, group_rows].double() - exact).norm() / exact.norm()
+            assert error < (2e-2 if dtype is torch.bfloat16 else 2e-3)
+
+
+@pytest.mark.parametrize("agreement", [False, True])
+@EXAMPLES
+@given(
+    group=st.sampled_from([1, 4]),
+    length=st.sampled_from([40, 64, 129, 1100]),
+    offset=st.sampled_from([0, 1]),
+    since=st.sampled_from([0, 1, 64, 600]),
+    seed=st.integers(0, 99),
+)
+def test_evidence_and_coverage_of_a_slow_row(agreement, group, length, offset, since, seed):
+    """The old selection of 9 positions, made `since` tokens ago; the seventh slow step that has one."""
+    kv_heads, dim, dtype = 2, 64, torch.float16
+    keys, values, generator = pools(kv_heads, dim, 1200, dtype, seed)
+    q = torch.randn(2, kv_heads * group, dim, generator=generator).to(DEVICE, dtype)
+    req_to_token = torch.stack([torch.randperm(1200, generator=generator) for _ in range(2)]).int().to(DEVICE)
+    first, last = 4, length - 20
+    recent, keep, observed = max(last - since, first + 9), 12, 6
+    picks = [first + torch.randperm(recent - first, generator=generator)[:9].sort().values for _ in range(kv_heads)]
+    selection = torch.zeros(3, kv_heads, keep, dtype=torch.int32)
+    selection[2, :, :9] = torch.stack(picks)
+    slow = {
+        "SINK": length, "RECENT": length, "LENGTH": length, "SPLIT": -(-length // SPLITS),
+        "EVIDENCE_AT": offset * EVIDENCE_PAGE, "FIRST": first, "CANDIDATES": last - first,
+        "STAGES": rows.AGREEMENT.value if agreement else 0, "SELECTION": 2,
+        "OLD_COUNT": 9, "OLD_RECENT": recent, "OBSERVED": observed,
+    }  # fmt: skip
+    dense = {"SINK": 1, "RECENT": 1, "LENGTH": 1, "SPLIT": 1}
+    meta = table(dense, slow)
+    pages = 4
+    page_to_row = torch.full((pages,), -1, dtype=torch.int32)
+    page_to_row[offset : offset + -(-(last - first) // EVIDENCE_PAGE)] = 1
+    buffers = DecodeBuffers.allocate(2, kv_heads * group, kv_heads, dim, SPLITS, pages * EVIDENCE_PAGE, DEVICE)
+    chosen = torch.zeros(2, kv_heads, 8, dtype=torch.int32, device=DEVICE)
+    req_pool_indices = torch.tensor([0, 1], device=DEVICE)
+    decode(
+        q,
+        keys,
+        values,
+        req_to_token,
+        req_pool_indices,
+        chosen,
+        meta,
+        buffers,
+        torch.empty_like(q),
+        dim**-0.5,
+        SPLITS,
+        True,
+        MIXED,
+    )
+    scores = torch.full((kv_heads, pages * EVIDENCE_PAGE), torch.nan, device=DEVICE)
+    refresh_rows = torch.tensor([1, -1], dtype=torch.int32, device=DEVICE)
+    mass = torch.full((2, 1, kv_heads), torch.nan, device=DEVICE)
+    evidence.merge_logits(buffers, meta, page_to_row.to(DEVICE), refresh_rows, selection.to(DEVICE), scores, mass[:, 0])
+    sums = torch.full((3, RING), 2.0, device=DEVICE)
+    coverage.record(mass, meta, refresh_rows, sums)
+    slots = req_to_token[1, :length].long()
+    logits = selector.attention_logits(q[1].view(kv_heads, group, dim), keys[slots].transpose(0, 1), dim**-0.5)
+    ends = torch.cat([torch.arange(first), torch.arange(recent, length)])
+    visible = torch.stack([torch.cat([ends, positions]) for positions in picks]).to(DEVICE)
+    assert float(mass[1].mean()) == pytest.approx(reference.coverage(logits, visible), abs=2e-3)
+    assert sums[2].tolist() == pytest.approx([2.0, 2.0, 2.0 + float(mass[1].mean()), 2.0])
+    assert (sums[:2] == 2.0).all() and mass[0].isnan().all()
+    log_p = logits[..., first:last].log_softmax(-1)
+    mine = scores[:, offset * EVIDENCE_PAGE : offset * EVIDENCE_PAGE + last - first].log_softmax(-1)
+    expected = selector.power_mean(log_p, SelectorOptions(agreement=agreement))
+    torch.testing.assert_close(mine, expected, atol=2e-2, rtol=1e-3)
+    assert scores[:, offset * EVIDENCE_PAGE + last - first :].isnan().all()  # nothing written outside
+
+
+@pytest.mark.parametrize("agreement", [False, True])
+@EXAMPLES
+@given(
+    count=st.sampled_from([1, 16, 48, 64]),
+    candidates=st.sampled_from([1, 63, 64, 65, 700]),
+    dim=st.sampled_from([64, 128]),
+    seed=st.integers(0, 99),
+)
+def test_prompt_evidence(agreement, count, candidates, dim, seed):
+    """Candidates shared by the heads (fresh), and each head's own, some of them empty (inherit)."""
+    kv_heads = 2
+    keys, _, generator = pools(kv_heads, dim, 900, torch.float16, seed)
+    queries = torch.randn(kv_heads, count, dim, generator=generator).to(DEVICE, torch.float16)
+    own = torch.stack([torch.randperm(900, generator=generator)[:candidates] for _ in range(kv_heads)]).int()
+    own[:, 1::7] = -1
+    for slots in (own[0].clamp_min(0).expand(kv_heads, -1).to(DEVICE), own.to(DEVICE)):
+        out = torch.full((kv_heads, candidates + 3), torch.nan, device=DEVICE)
+        evidence.prompt_evidence(queries, keys, slots, dim**-0.5, agreement, out)
+        used = torch.stack([keys[line.clamp_min(0).long(), head] for head, line in enumerate(slots)])
+        logits = selector.attention_logits(queries, used, dim**-0.5).masked_fill((slots < 0)[:, None], -torch.inf)
+        expected = selector.power_mean(logits.log_softmax(-1), SelectorOptions(agreement=agreement))
+        found = out[:, :candidates].masked_fill(slots < 0, -torch.inf)
+        torch.testing.assert_close(found.log_softmax(-1), expected.log_softmax(-1), atol=2e-2, rtol=1e-3)
+        assert (out[:, :candidates][slots < 0] < -1e29).all()
+        assert out[:, candidates:].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "span", "paper", "prior", "nms", "exclusion", "nms+span", "prior+nms+exclusion+span"]
+)
+@settings(max_examples=6)  # of each of the eight
+@given(
+    kv_heads=st.sampled_from([2, 3]),
+    n=st.sampled_from([1, 2, 17, 18, 1023, 1024, 1025, 1500, 4096, 6000]),
+    keep=st.sampled_from([1, 16, 600, 2100]),
+    distinct=st.sampled_from([1, 2, 5, 10**6]),
+    seed=st.integers(0, 99),
+)
+def test_stages_and_selection(name, kv_heads, n, keep, distinct, seed):
+    """Two slow rows beside one that is not; scores with many ties too."""
+    options = SelectorOptions.model_validate(name)
+    pages = -(-n // EVIDENCE_PAGE)
+    layers, capacity = 2, (2 * pages + 1) * EVIDENCE_PAGE
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.randint(distinct, (2, layers, kv_heads, n), generator=generator).float() / distinct * 12
+    log_f = raw.log_softmax(-1).to(DEVICE)
+    offsets = [EVIDENCE_PAGE, (1 + pages) * EVIDENCE_PAGE]
+    scores = torch.full((2, layers, kv_heads, capacity), torch.nan, device=DEVICE)
+    for i, offset in enumerate(offsets):
+        scores[0, :, :, offset : offset + n] = log_f[i]
+    slow = {"FIRST": 4, "CANDIDATES": n, "KEEP": keep, "STAGES": stage_mask(options.stages())}
+    meta = table(
+        {**slow, "EVIDENCE_AT": offsets[0], "SELECTION": 2}, {}, {**slow, "EVIDENCE_AT": offsets[1], "SELECTION": 0}
+    )
+    refresh_rows = torch.tensor([0, 2, -1], dtype=torch.int32, device=DEVICE)
+    page_to_row = torch.tensor([-1] + pages * [0] + pages * [2], dtype=torch.int32)
+    stages.apply(scores, meta, refresh_rows, page_to_row.to(DEVICE), evidence_rows=16)
+    found = scores.clone()  # select overwrites the other buffer
+    selection = torch.full((3, layers, kv_heads, keep + 2), -7, dtype=torch.int32, device=DEVICE)
+    select(scores, meta, refresh_rows, selection)
+    buffer = (options.nms + options.span) % 2
+    count = min(keep, n)
+    for i, line in enumerate((2, 0)):
+        expected = selector.score(log_f[i], 16, options)
+        mine = found[buffer, :, :, offsets[i] : offsets[i] + n]
+        shift = 0 if options.prior or options.nms or options.exclusion else (expected - mine)[..., :1]
+        torch.testing.assert_close(mine + shift, expected, atol=1e-4, rtol=1e-4)
+        picks = selector.top_positions(mine, keep) + 4
+        assert torch.equal(selection[line, :, :, :count].long(), picks)
+    assert (selection[:, :, :, count:] == -7).all() and (selection[1] == -7).all()
+
+
+def test_every_kernel_compiles_for_hopper_without_a_gpu():
+    script = Path(__file__).with_name("compile_kernels.py")
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=env)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("bytes") == 23

@@ -1,0 +1,140 @@
+"""Memory across turns and forks, on real servers."""
+
+import pytest
+import requests
+from openai import OpenAI
+
+from benchmarks import soak
+from sfi_sglang.selection.snapshot_store import BLOCK
+from sfi_sglang.serving.server import running_server
+from tests.helpers import flush, generate, probe_env, story
+
+pytestmark = pytest.mark.server
+
+SMALL = {"budget": 64, "recent": 64, "min_gap": 4, "max_segment": 16, "carry": "inherit"}
+HISTORY = story(50)
+
+
+def info(reply) -> dict:
+    return reply["meta_info"]["sfi"]
+
+
+def tokens(url: str, text: str) -> list[int]:
+    return requests.post(f"{url}/tokenize", json={"prompt": text, "add_special_tokens": False}, timeout=30).json()[
+        "tokens"
+    ]
+
+
+def shared_blocks(a: list[int], b: list[int]) -> int:
+    """Tokens of the common prefix, in whole blocks."""
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return same // BLOCK * BLOCK
+
+
+@pytest.mark.parametrize("carry", ["inherit", "merge"])
+def test_turn_two_inherits_the_whole_shared_prefix(server, carry):
+    flush(server)
+    sfi = SMALL | {"carry": carry}
+    first = generate(server, HISTORY, sfi, tokens=24)
+    assert info(first)["inherited_tokens"] == 0
+    history = HISTORY + first["text"]
+    second = generate(server, history + " Tool result: " + story(6, 900), sfi, tokens=24)
+    published = tokens(server, HISTORY) + first["output_ids"]
+    assert info(second)["inherited_tokens"] == shared_blocks(
+        published, tokens(server, history + " Tool result: " + story(6, 900))
+    )
+    assert info(second)["inherited_tokens"] > 600
+    assert info(generate(server, history, sfi | {"carry": "fresh"}, tokens=4))["inherited_tokens"] == 0
+
+
+def test_flush_forgets(server):
+    generate(server, HISTORY, SMALL, tokens=8)
+    flush(server)
+    assert info(generate(server, HISTORY, SMALL, tokens=8))["inherited_tokens"] == 0
+
+
+def test_forks_run_together_like_alone(server):
+    endings = [" Then " + story(3, 1000 + 50 * i) for i in range(4)]
+
+    def prepare():
+        flush(server)
+        generate(server, HISTORY, SMALL, tokens=24)
+
+    alone = []
+    for ending in endings:
+        prepare()
+        alone.append(generate(server, HISTORY + ending, SMALL, tokens=24))
+    prepare()
+    together = generate(server, [HISTORY + ending for ending in endings], [SMALL] * 4, tokens=24)
+    assert [r["text"] for r in together] == [r["text"] for r in alone]
+    assert all(
+        info(r)["inherited_tokens"] == info(a)["inherited_tokens"] > 600 for r, a in zip(together, alone, strict=True)
+    )
+
+
+def test_a_divergence_inside_a_block_shares_the_blocks_before(server):
+    flush(server)
+    generate(server, HISTORY, SMALL, tokens=8)
+    changed = story(20) + " Something else happened. " + story(30, 400)
+    expected = shared_blocks(tokens(server, HISTORY), tokens(server, changed))
+    assert 0 < expected < 400
+    assert info(generate(server, changed, SMALL, tokens=8))["inherited_tokens"] == expected
+
+
+def test_extra_keys_never_share(server):
+    flush(server)
+
+    def ask(key):
+        params = {"temperature": 0, "max_new_tokens": 8, "custom_params": {"sfi": SMALL}}
+        body = {"text": HISTORY, "sampling_params": params, "extra_key": key}
+        return info(requests.post(f"{server}/generate", json=body, timeout=120).json())["inherited_tokens"]
+
+    assert [ask("tenant a"), ask("tenant b"), ask("tenant a")] == [0, 0, ask("tenant b")]
+    assert ask("tenant a") > 600
+
+
+TEMPLATE = (
+    "{% for m in messages %}{% set text = m['content'] %}"
+    "{% if m['role'] == 'assistant' and '</think>' in text %}{% set text = text.split('</think>')[-1] %}{% endif %}"
+    "<|im_start|>{{ m['role'] }}\n{{ text }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+
+
+def test_small_pool_evictions_thinking_template_and_soak(tmp_path):
+    template = tmp_path / "thinking.jinja"
+    template.write_text(TEMPLATE)
+    flags = [*soak.FLAGS, "--sfi-memory-mb", "2", "--chat-template", str(template)]
+    with running_server(flags=flags, log=tmp_path / "log", env=probe_env(traced=False)) as url:
+        evicted_and_recomputed(url)
+        dropped_reasoning(OpenAI(base_url=f"{url}/v1", api_key="none"))
+        result = soak.soak(url, turns=80, conversations=10, store_mb=2)
+    assert result.answered + result.aborted == result.turns
+    assert 0 < result.peak_store_bytes <= result.store_capacity
+    assert result.evictions > 0 and result.hits > 0.5 * result.lookups
+    assert result.kv_tokens_used_after == 0
+    assert result.scheduler_mb_end < result.scheduler_mb_half + 300
+
+
+def evicted_and_recomputed(url: str) -> None:
+    generate(url, HISTORY, SMALL, tokens=8)
+    for i in range(10):  # more than the pool holds
+        generate(url, story(50, 1000 * (i + 2)), None, tokens=1)
+    again = generate(url, HISTORY, SMALL, tokens=8)
+    assert again["meta_info"]["cached_tokens"] < 64, "the KV must be gone"
+    assert info(again)["inherited_tokens"] > 600
+
+
+def dropped_reasoning(client: OpenAI) -> None:
+    question = {"role": "user", "content": HISTORY + " What happened?"}
+    thinking = {"role": "assistant", "content": "<think>" + story(5, 70) + "</think>Ships came in."}
+    extra = {"sfi": SMALL, "return_meta_info": True}
+
+    def ask(messages):
+        reply = client.chat.completions.create(
+            model="m", messages=messages, max_tokens=16, temperature=0, extra_body=extra
+        )
+        return reply.choices[0].model_extra["meta_info"]["sfi"]
+
+    first = ask([question])
+    second = ask([question, thinking, {"role": "user", "content": "And then? " + story(8, 300)}])
+    assert second["inherited_tokens"] == first["prompt_tokens"] // BLOCK * BLOCK

@@ -1,0 +1,57 @@
+"""The commands against the shared server: evaluations, stats and the demo, as a user would run them, but smaller."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from sfi_sglang.agents import repo
+from sfi_sglang.cli.main import app
+from tests.helpers import generate, story
+
+pytestmark = pytest.mark.server
+runner = CliRunner(env={"COLUMNS": "160"})
+
+
+def run(*arguments) -> str:
+    result = runner.invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_eval_needle(server, tmp_path):
+    out = tmp_path / "needle.json"
+    printed = run("eval", "needle", "--server", server, "--lengths", "600", "--trials", 2, "--budget", 64, "--out", out)
+    scores = json.loads(out.read_text())["scores"]
+    assert [score["variant"] for score in scores] == ["dense", "span 64", "paper 64", "sink+recent 320"]
+    assert all(f"{score['found']}/2" in printed for score in scores)
+    assert scores[1]["fast_steps"] > 0 and scores[0]["fast_steps"] == 0
+
+
+def test_eval_carry(server, tmp_path):
+    out = tmp_path / "carry.json"
+    sizes = ["--tokens", 1200, "--turns", 2, "--conversations", 1, "--budget", 64]
+    printed = run("eval", "carry", "--server", server, *sizes, "--out", out)
+    results = {result["mode"]: result for result in json.loads(out.read_text())["results"]}
+    assert list(results) == ["dense", "fresh", "inherit", "merge"]
+    assert results["inherit"]["inherited_share"] > 0.3 and results["merge"]["inherited_share"] > 0.3
+    assert results["fresh"]["inherited_share"] == results["dense"]["inherited_share"] == 0
+    assert f"{results['dense']['found']}/3" in printed
+
+
+def test_stats(server):
+    generate(server, story(40), {"budget": 64, "recent": 64, "carry": "inherit"}, tokens=8)
+    printed = run("stats", "--server", server)
+    assert "memory_bytes" in printed and "memory_lookups_total" in printed and "fast_steps_total" in printed
+    silent = runner.invoke(app, ["stats", "--server", "http://127.0.0.1:9"])
+    assert silent.exit_code == 1 and "no answer" in silent.output
+
+
+def test_demo(server, tmp_path, monkeypatch):
+    program = repo.repo()
+    monkeypatch.setattr(repo, "repo", lambda: replace(program, tasks=(program.task("files of json"),)))
+    monkeypatch.chdir(tmp_path)
+    printed = run("demo", "--server", server, "--budget", 64)
+    assert "dense: right answers" in printed and "sfi: right answers" in printed
+    assert len(list(tmp_path.glob("runs/agent/repo/*/*.json"))) == 2

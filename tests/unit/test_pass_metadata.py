@@ -1,0 +1,130 @@
+"""What the host tells the kernels, and what they take beside the KV pool."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions
+from sfi_sglang.attention import pass_metadata
+from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.workspace import Workspace
+from sfi_sglang.scheduling.request_state import Refresh, RequestState
+from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
+from sfi_sglang.scheduling.step_planner import EvidenceRoom
+from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.table import DeviceSelection, SelectionTable
+
+OPTIONS = SFIOptions(budget=40, recent=20)
+LIMITS = Limits(layers=2, heads=4, kv_heads=2, dim=64, requests=3, graph_rows=4, budget=64, context=5000)
+
+
+def state(options: SFIOptions = OPTIONS) -> RequestState:
+    return RequestState(options, 300, SegmentTracker(options, Vocabulary([])))
+
+
+def visible(metadata: PassMetadata) -> np.ndarray:
+    lines = metadata.rows.numpy()
+    columns = (pass_metadata.SINK, pass_metadata.COUNT, pass_metadata.LENGTH, pass_metadata.RECENT)
+    sink, count, length, recent = (lines[:, column] for column in columns)
+    return sink + count + length - recent
+
+
+def test_a_refresh_moves_the_selection_on():
+    request = state()
+    assert request.begin_refresh(300) == Refresh(first=4, candidates=268, keep=40)
+    assert (request.count, request.recent_start, request.observed) == (40, 272, [])  # there was none before
+    request.selection = DeviceSelection(SelectionTable(LIMITS, "cpu"), 2)
+    assert request.visible_ends(305) == (4, 40, 272) and request.visible_tokens(305) == 4 + 40 + 33
+    assert request.begin_refresh(320) == Refresh(4, 284, 40, old_count=40, old_recent_start=272, observed=0)
+    assert (request.recent_start, request.observed) == (288, [320])
+    assert request.begin_refresh(336).observed == 1
+    request.release(tokens=400)
+    assert (request.count, request.recent_start, request.observed) == (0, 0, [])
+
+
+def test_dense_fast_and_slow_rows():
+    metadata = PassMetadata(4, 5 * EVIDENCE_PAGE, "cpu")
+    metadata.dense(0, 300)
+    assert metadata.refresh(0, state().begin_refresh(300), line=2, stages=16) == 0
+    metadata.dense(1, 3000)
+    refresh = Refresh(4, 2700, 40, old_count=40, old_recent_start=272, observed=5)
+    assert metadata.refresh(1, refresh, line=1, stages=0) == EVIDENCE_PAGE  # rows share no page
+    metadata.fast(2, 305, (4, 40, 272), line=2)
+    metadata.load(programs=64, splits=16, block=64)
+    assert visible(metadata).tolist() == [300, 3000, 4 + 40 + 305 - 272, 1]
+    assert metadata.refresh_rows.tolist() == [0, 1, -1, -1]
+    assert metadata.page_to_row.tolist() == [0, 1, 1, 1, -1]
+    old = metadata.rows[:, [pass_metadata.OLD_COUNT, pass_metadata.OLD_RECENT, pass_metadata.OBSERVED]]
+    assert old.tolist() == [[0, 0, 0], [40, 272, 5], [0, 0, 0], [0, 0, 0]]
+    metadata.clear()
+    metadata.fast(0, 500, state(SFIOptions(policy="never", recent=32)).visible_ends(500))
+    metadata.load()
+    assert visible(metadata).tolist() == [4 + 500 - 464, 1, 1, 1]
+    assert set(metadata.refresh_rows.tolist()) == {-1}
+
+
+@given(
+    lengths=st.lists(st.integers(1, 100_000), min_size=1, max_size=4),
+    programs=st.integers(1, 700),
+    splits=st.sampled_from([1, 2, 16, 64]),
+)
+def test_splits_cover_every_row(lengths, programs, splits):
+    metadata = PassMetadata(4, EVIDENCE_PAGE, "cpu")
+    for row, length in enumerate(lengths):
+        metadata.dense(row, length)
+    metadata.load(programs, splits, block=64)
+    size = metadata.rows[:, pass_metadata.SPLIT].numpy()
+    assert (size * splits >= visible(metadata)).all()
+    assert (size > 0).all()
+
+
+@given(rows=st.integers(1, 64), programs=st.integers(1, 700))
+def test_splits_of_a_pass_are_a_power_of_two_within_the_buffers_and_use_all_programs(rows, programs):
+    splits = LIMITS.pass_splits(rows, programs)
+    assert splits & (splits - 1) == 0 and 2 <= splits <= LIMITS.splits
+    assert splits == LIMITS.splits or splits * rows * LIMITS.kv_heads >= programs
+
+
+def test_a_workspace_is_refused_with_its_numbers_or_allocated_as_stated():
+    with pytest.raises(RuntimeError, match=r"\d+ MB beside the KV pool.*only 0 MB are free"):
+        Workspace.allocate(LIMITS, "cpu", free_bytes=0)
+    made = Workspace.allocate(LIMITS, "cpu", free_bytes=1 << 30)
+    buffers = (made.buffers.out, made.buffers.lse, made.buffers.candidates, made.buffers.logits)
+    used = sum(tensor.nbytes for tensor in (made.table.positions, made.table.slots, made.mass, made.scores, *buffers))
+    assert used == pytest.approx(LIMITS.total_bytes, rel=0.05)
+
+
+def test_a_request_knows_the_coverage_of_finished_steps():
+    table = SelectionTable(LIMITS, "cpu")
+    selection = DeviceSelection(table, 2)
+    assert selection.coverage(0) == 0.0
+    table.coverage[2] = torch.tensor([4.5, 5.4, 2.7, 3.6])  # sums after refreshes 5, 6, 3 and 4, .9 each
+    assert selection.coverage(5) == pytest.approx(4.5)
+    assert selection.coverage(6) == pytest.approx(5.4)
+    request = state()
+    request.selection = selection
+    request.observed = [300, 316, 332, 348, 364, 380]
+    request.release(tokens=380)  # the step at 380 tokens is under way
+    assert request.coverage == (pytest.approx(4.5), 5)
+
+
+def test_lines_of_the_table_come_back():
+    table = SelectionTable(LIMITS, "cpu")
+    selections = [table.acquire() for _ in range(3)]
+    assert table.acquire() is None
+    selections[1].release()
+    assert table.acquire().line == selections[1].line
+    snapshot = selections[0].snapshot(5)
+    assert snapshot.shape == (2, 2, 5)
+    table.positions[selections[0].line] = 7
+    assert (snapshot == 0).all()
+
+
+def test_evidence_room_is_counted_in_pages():
+    room = EvidenceRoom(3 * EVIDENCE_PAGE)
+    assert room.take(1500, OPTIONS)  # two pages
+    assert not room.take(1500, OPTIONS)
+    assert room.take(500, OPTIONS)
+    assert not room.take(500, OPTIONS)

@@ -1,0 +1,55 @@
+"""Every SGLang name we rely on exists in the installed SGLang, and a missing one is noticed and refuses SFI."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from sfi_sglang import sglang_symbols
+from sfi_sglang.api import admission
+
+
+@pytest.mark.parametrize("target", sglang_symbols.SERVER_TARGETS + sglang_symbols.FRONTEND_TARGETS)
+def test_target_exists(target):
+    assert sglang_symbols.resolve(target) is not None
+
+
+def test_a_missing_target_is_named():
+    gone = f"{sglang_symbols.RUN_BATCH}_renamed"
+    assert not sglang_symbols.exists(gone)
+    assert sglang_symbols.missing([sglang_symbols.RUN_BATCH, gone]) == [gone]
+    assert sglang_symbols.missing() == []
+    assert admission.refusal_of(None, None, [f"this SGLang has no `{gone}`"]) == f"this SGLang has no `{gone}`"
+
+
+def arguments(**given):
+    defaults = {
+        "decode_attention_backend": None,
+        "attention_backend": "sfi",
+        "speculative_algorithm": None,
+        "pp_size": 1,
+    }
+    return SimpleNamespace(**defaults | given)
+
+
+def config(arch="MHA", **given):
+    return SimpleNamespace(attention_arch=SimpleNamespace(name=arch), **given)
+
+
+@pytest.mark.parametrize(
+    ("args", "model", "reason"),
+    [
+        (arguments(), config(), None),
+        (arguments(decode_attention_backend="sfi", attention_backend="fa3"), config(), None),
+        (arguments(enable_dp_attention=True), config(), "--enable-dp-attention is on"),
+        (arguments(attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
+        (arguments(decode_attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
+        (arguments(speculative_algorithm="EAGLE"), config(), "speculative"),
+        (arguments(pp_size=2), config(), "pipeline"),
+        (arguments(), config("MLA"), "MLA"),
+        (arguments(), config(is_hybrid_swa=True), "sliding-window"),
+        (arguments(), config(is_encoder_decoder=True), "encoder-decoder"),
+    ],
+)
+def test_a_server_that_cannot_serve_sfi_says_why(args, model, reason):
+    got = admission.refusal_of(args, model, [])
+    assert got is None if reason is None else reason in got
