@@ -21,8 +21,14 @@ TOKENIZED = f"{SRT}.managers.tokenizer_manager.TokenizerManager._create_tokenize
 META_INFO = f"{SRT}.managers.tokenizer_manager.TokenizerManager.update_request_meta_info"
 CHAT_STREAM = f"{SRT}.entrypoints.openai.serving_chat.OpenAIServingChat._generate_chat_stream"
 COMPLETION_STREAM = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServingCompletion._generate_completion_stream"
+CHAT_RESPONSE = f"{SRT}.entrypoints.openai.serving_chat.OpenAIServingChat._build_chat_response"
+COMPLETION_RESPONSE = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServingCompletion._build_completion_response"
+OPENAI_ERROR = f"{SRT}.entrypoints.openai.serving_base.OpenAIServingBase.create_error_response"
+GENERATE = f"{SRT}.managers.tokenizer_manager.TokenizerManager.generate_request"
 RUN_BATCH = f"{SRT}.managers.scheduler.Scheduler.run_batch"
 GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_attention_graph_variants"
+MODEL_FORWARD = f"{SRT}.model_executor.model_runner.ModelRunner.forward"
+EAGER_LOAD = f"{SRT}.model_executor.runner.eager_runner.EagerRunner.load_batch"
 HYBRID_FORWARD = f"{SRT}.layers.attention.hybrid_attn_backend.HybridAttnBackend.forward"
 RESPONSE_INFO = (
     f"{SRT}.managers.scheduler_components.output_streamer.SchedulerOutputStreamer.build_additional_customized_info"
@@ -51,6 +57,8 @@ PARALLEL = f"{SRT}.runtime_context.get_parallel"
 OBSERVABILITY = f"{SRT}.runtime_context.get_observability"
 CACHE_MATCH = f"{BASE_CACHE}.match_prefix"
 CACHE_RELEASE = f"{BASE_CACHE}.on_release"
+CACHE_CHECKPOINT = f"{BASE_CACHE}.checkpoint"
+PROTECTED_LENGTH = f"{SRT}.managers.schedule_batch.ReqKvInfo.cache_protected_len"
 
 # The frontend language, patched in the client's process (api/frontend.py).
 GEN = "sglang.lang.api.gen"
@@ -63,10 +71,10 @@ SRT_KWARGS = "sglang.lang.ir.SglSamplingParams.to_srt_kwargs"
 
 SERVER_TARGETS = (
     CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
-    CHAT_STREAM, COMPLETION_STREAM,
+    CHAT_STREAM, COMPLETION_STREAM, CHAT_RESPONSE, COMPLETION_RESPONSE, OPENAI_ERROR, GENERATE,
     RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
-    BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE,
-    GRAPH_VARIANTS, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
+    BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT, PROTECTED_LENGTH,
+    GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     KV_WRITE, ATTENTION_TYPE, FINISH_ABORT, OBSERVABILITY, PARALLEL, POOL_ROW,
 )  # fmt: skip
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)

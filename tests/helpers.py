@@ -30,7 +30,7 @@ def generate(url: str, text, sfi=None, tokens: int = 32, logprobs: bool = False,
         return {**fixed, "custom_params": {"sfi": value}, **params}
 
     sampling = [one(value) for value in sfi] if isinstance(sfi, list) else one(sfi)
-    kind = "input_ids" if isinstance(text[0], list) else "text"
+    kind = "text" if isinstance(text, str) or isinstance(text[0], str) else "input_ids"
     body = {kind: text, "sampling_params": sampling, "return_logprob": logprobs}
     reply = requests.post(f"{url}/generate", json=body, timeout=300)
     reply.raise_for_status()

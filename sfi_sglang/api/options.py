@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sfi_sglang.api.refusal import explain, guess, shown
+
 PRESETS = {"paper": ("agreement", "prior", "nms", "exclusion"), "span": ("span",)}
 PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
@@ -27,12 +29,16 @@ class SelectorOptions(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        if not isinstance(value, str):
+        if isinstance(value, dict | SelectorOptions):
             return value
+        presets, known = (*PRESETS, PLAIN), tuple(cls.model_fields)
+        choices = f"presets: {', '.join(presets)}; stages, joined by +: {', '.join(known)}"
+        if not isinstance(value, str):
+            raise ValueError(f"expected a preset, stages or an object of stages, got {shown(value)} ({choices})")
         stages = PRESETS[value] if value in PRESETS else value.split("+") if value != PLAIN else ()
-        if unknown := [stage for stage in stages if stage not in cls.model_fields]:
-            known = ", ".join((*PRESETS, PLAIN, *cls.model_fields))
-            raise ValueError(f"unknown preset or stage {unknown[0]!r}, expected {known}")
+        if unknown := [stage for stage in stages if stage not in known]:
+            near = guess(unknown[0], (*presets, *known) if len(stages) == 1 else known)
+            raise ValueError(f"unknown stage {shown(unknown[0])}{near} ({choices})")
         return {stage: stage in stages for stage in cls.model_fields}
 
     def stages(self) -> set[str]:
@@ -58,13 +64,16 @@ class SFIOptions(_Strict):
     carry: Literal["fresh", "inherit", "merge"] = Field(
         "fresh", description="what to do with memory inherited from an earlier request (carry.py)"
     )
+    repair: bool = Field(True, description="refreshes compute the K and V of the fast steps before them anew, densely")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
 
     @model_validator(mode="after")
     def _order(self) -> "SFIOptions":
-        if self.max_segment < self.min_gap:
-            raise ValueError(f"max_segment ({self.max_segment}) must be at least min_gap ({self.min_gap})")
-        return self
+        if self.max_segment >= self.min_gap:
+            return self
+        if "max_segment" in self.model_fields_set:
+            raise ValueError(f"max_segment: expected at least min_gap ({self.min_gap}), got {self.max_segment}")
+        raise ValueError(f"min_gap: expected at most max_segment ({self.max_segment}), got {self.min_gap}")
 
     def flat(self) -> dict[str, int | str]:
         """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""
@@ -97,22 +106,15 @@ def parse_sfi(value: Any) -> SFIOptions | None:
     """The `sfi` value of a request: true, false, null or an object. Returns None for dense.
 
     Raises:
-        ValueError: names the field, e.g. `sfi.budget: Input should be greater than or equal to 1`.
+        ValueError: begins with the field, e.g. `sfi.budget: expected a whole number from 1 to 1048576, got 0`.
     """
     if value is None or value is False:
         return None
     if value is True:
         return SFIOptions()
     if not isinstance(value, dict):
-        raise ValueError(f"sfi: expected true, false or an object, got {type(value).__name__}")
+        raise ValueError(f"sfi: expected true, false or an object of options, got {shown(value)}")
     try:
         return SFIOptions.model_validate(value)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(item) for item in error.errors())) from None
-
-
-def _explain(item: Any) -> str:
-    path = ".".join(str(part) for part in ("sfi", *item["loc"]))
-    if item["type"] == "extra_forbidden":
-        return f"{path}: unknown option"
-    return f"{path}: {item['msg']}"
+        raise ValueError(explain(error, SFIOptions)) from None

@@ -40,16 +40,18 @@ def decode(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return scaled_dot_product_attention(grouped, k[None], v[None], scale=scale).reshape(q.shape[0], -1)
 
 
-def extend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The last m tokens of a context of L: q [m, heads, D], k and v [KV, L, D] -> [m, heads, Dv], causal."""
+def extend(q: Tensor, k: Tensor, v: Tensor, scale: float, positions: Tensor | None = None) -> Tensor:
+    """The tokens at `positions` [m] of a context of L, without them the last m: q [m, heads, D], k and v [KV, L, D] ->
+    [m, heads, Dv], causal."""
     m, heads, _ = q.shape
     length, group = k.shape[1], heads // k.shape[0]
     k, v = (x.repeat_interleave(group, 0)[None] for x in (k, v))
     q = q.transpose(0, 1)[None]
-    if m == length:
+    if m == length and positions is None:
         out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     else:
         query, key = (torch.arange(start, length, device=q.device) for start in (length - m, 0))
+        query = query if positions is None else positions.to(q.device)
         out = scaled_dot_product_attention(q, k, v, attn_mask=key[None, :] <= query[:, None], scale=scale)
     return out[0].transpose(0, 1)
 

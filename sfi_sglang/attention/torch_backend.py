@@ -5,7 +5,6 @@ Built on SGLang's torch_native backend (layers/attention/torch_native_backend.py
 cross attention, encoder layers and sliding windows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +26,8 @@ from sfi_sglang.selection.table import HostSelection
 class RowPass:
     """One request in one forward pass.
 
-    queries: its rows of q.
+    queries: its rows of q; of a row that repairs, those of the repaired tokens first.
+    positions: of a row that repairs, those of its queries.
     index: flat pool rows, [KV, L] dense, [layers, KV, n] fast.
     refresh: of a slow row.
     old_visible: positions [layers, KV, n] of the selection about to be replaced, and sink and recent ones.
@@ -37,8 +37,9 @@ class RowPass:
     """
 
     plan: RowPlan
-    queries: slice
+    queries: slice | list[int]
     index: Tensor
+    positions: Tensor | None = None
     refresh: Refresh | None = None
     old_visible: Tensor | None = None
     candidates: Tensor | None = None
@@ -69,11 +70,16 @@ class SFITorchBackend(TorchNativeAttnBackend):
         counts = [1] * len(lengths) if forward_batch.forward_mode.is_decode() else forward_batch.extend_seq_lens_cpu
         self.passes, start = [], 0
         for row, pool_index, length, count in zip(
-            rows, forward_batch.req_pool_indices.tolist(), lengths, counts, strict=True
-        ):
+            rows, forward_batch.req_pool_indices.tolist(), lengths, counts, strict=False
+        ):  # rows behind the requests' belong to one of them
             slots = self.req_to_token_pool.req_to_token[pool_index, :length]
             self.passes.append(self._prepare(row, slots, slice(start, start + count), length))
             start += count
+        for index, row, repair in self.planner.repairs if len(rows) < len(lengths) else []:
+            found = self.passes[index]
+            found.queries = [*range(start, start + len(repair.tokens)), index]
+            found.positions = torch.tensor([*repair.positions, row.length - 1])
+            start += len(repair.tokens)
 
     def _prepare(self, row: RowPlan, slots: Tensor, queries: slice, length: int) -> RowPass:
         state = row.state
@@ -105,9 +111,7 @@ class SFITorchBackend(TorchNativeAttnBackend):
             out: Tensor = super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
             return out
         self._write(k, v, layer, forward_batch, save_kv_cache)
-        return self._forward(
-            q, layer, lambda rows, keys, values: reference.decode(rows[0], keys, values, layer.scaling)
-        )
+        return self._forward(q, layer)
 
     def forward_extend(
         self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
@@ -116,14 +120,13 @@ class SFITorchBackend(TorchNativeAttnBackend):
             out: Tensor = super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
             return out
         self._write(k, v, layer, forward_batch, save_kv_cache)
-        return self._forward(q, layer, lambda rows, keys, values: reference.extend(rows, keys, values, layer.scaling))
+        return self._forward(q, layer)
 
     def _write(self, k: Tensor | None, v: Tensor | None, layer: Any, forward_batch: Any, save_kv_cache: bool) -> None:
         if save_kv_cache and k is not None:
             self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
 
-    def _forward(self, q: Tensor, layer: Any, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        """attend: queries of one row [m, heads, D], its keys and values [KV, n, D] -> [m, heads, Dv]."""
+    def _forward(self, q: Tensor, layer: Any) -> Tensor:
         keys = self.token_to_kv_pool.get_key_buffer(layer.layer_id)
         values = self.token_to_kv_pool.get_value_buffer(layer.layer_id)
         q = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
@@ -133,11 +136,15 @@ class SFITorchBackend(TorchNativeAttnBackend):
             index = found.index[layer.layer_id] if step is Step.FAST else found.index
             row_keys, row_values = reference.gather(keys, index, q.dtype), reference.gather(values, index, q.dtype)
             queries = q[found.queries]
-            out[found.queries] = attend(queries, row_keys, row_values)
+            if queries.shape[0] == 1:
+                out[found.queries] = reference.decode(queries[0], row_keys, row_values, layer.scaling)
+            else:
+                out[found.queries] = reference.extend(queries, row_keys, row_values, layer.scaling, found.positions)
             if state is not None and step is Step.CHUNK:
                 state.keep_tail(layer.layer_id, queries)
             elif state is not None and found.refresh is not None:
-                self._observe(found, found.refresh, state, layer, queries, row_keys)
+                last = queries if found.positions is None else queries[-1:]
+                self._observe(found, found.refresh, state, layer, last, row_keys)
         return out.view(q.shape[0], -1)
 
     def _observe(

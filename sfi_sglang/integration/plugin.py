@@ -1,5 +1,6 @@
 """Entry point `sglang.srt.plugins`: SGLang calls `register` in every process it starts, before arguments are parsed."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -9,10 +10,10 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sfi_sglang import sglang_symbols as symbols
-from sfi_sglang.api import admission, response
+from sfi_sglang.api import admission, refusal, response
 from sfi_sglang.api.metrics import Metrics
 from sfi_sglang.api.settings import Settings
-from sfi_sglang.integration import server_args
+from sfi_sglang.integration import server_args, wide_pass
 from sfi_sglang.scheduling.step_planner import StepPlanner
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
@@ -37,7 +38,6 @@ class Plugin:
             self.problems.append(str(error))
         self.planner = StepPlanner(SnapshotStore(self.settings.store_bytes))
         self.backend: Any = None  # SFITritonBackend, if it serves this process
-        self.streams = response.StreamReports()
         self.metrics = Metrics()
 
     def install(self) -> None:
@@ -107,14 +107,21 @@ class Plugin:
     def _add_admission(self) -> None:
         for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
             admission.open_openai_field(symbols.resolve(model))
-        self._hook(symbols.CHAT_PARAMS, lambda params, request, *_: admission.with_sfi(params, request), HookType.AFTER)
-        self._hook(
-            symbols.COMPLETION_PARAMS,
-            lambda params, _, request, *__: admission.with_sfi(params, request),
-            HookType.AFTER,
-        )
+        self._hook(symbols.CHAT_PARAMS, self.chat_params, HookType.AFTER)
+        self._hook(symbols.COMPLETION_PARAMS, self.completion_params, HookType.AFTER)
         self._hook(symbols.GENERATE_CONTRACT, self.check_contract, HookType.AFTER)
         self._hook(symbols.TOKENIZED, self.admit, HookType.BEFORE)
+        self._hook(symbols.OPENAI_ERROR, self.name_field, HookType.AROUND)
+
+    def chat_params(self, params: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """AFTER ChatCompletionRequest.to_sampling_params."""
+        return admission.with_sfi(params, request)
+
+    def completion_params(
+        self, params: dict[str, Any], serving: Any, request: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """AFTER OpenAIServingCompletion._build_sampling_params."""
+        return admission.with_sfi(params, request)
 
     def check_contract(self, request: Any, *args: Any, **kwargs: Any) -> None:
         """AFTER GenerateRequest.from_json_value."""
@@ -127,16 +134,27 @@ class Plugin:
         """BEFORE TokenizerManager._create_tokenized_object."""
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
-            refusal = admission.refusal_of(manager.server_args, manager.model_config, self.problems)
-            obj.sampling_params, _ = admission.admitted(params, self.settings, refusal)
+            reason = admission.refusal_of(manager.server_args, manager.model_config, self.problems)
+            obj.sampling_params, _ = admission.admitted(params, self.settings, reason)
+
+    def name_field(self, original: Callable[..., Any], serving: Any, message: str, *args: Any, **kwargs: Any) -> Any:
+        """AROUND OpenAIServingBase.create_error_response: the body's `param` is the field that the message is about."""
+        if field := refusal.field_of(message):
+            kwargs["param"] = field
+        return original(serving, message, *args, **kwargs)
 
     # -- scheduling and reports -----------------------------------------------------------------------------------
 
     def _add_scheduling(self) -> None:
         self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
+        self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
+        self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
         self._hook(symbols.META_INFO, self.attach_report, HookType.AROUND)
         for stream in (symbols.CHAT_STREAM, symbols.COMPLETION_STREAM):
             self._hook(stream, self.report_in_stream, HookType.AFTER)
+        self._hook(symbols.GENERATE, self.read_reports, HookType.AFTER)
+        for builder in (symbols.CHAT_RESPONSE, symbols.COMPLETION_RESPONSE):
+            self._hook(builder, self.report_in_response, HookType.AFTER)
         if self.settings.resolved_executor() != "torch":
             self._hook(symbols.GRAPH_VARIANTS, self.graph_variants, HookType.AROUND)
             self._hook(symbols.HYBRID_FORWARD, self.observe_prefill, HookType.AFTER)
@@ -152,6 +170,24 @@ class Plugin:
         except Exception as error:
             logger.exception("SFI planning failed")
             self.planner.abort(batch, f"sfi: planning failed: {error!r}")
+
+    def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND ModelRunner.forward: slow rows repair their segment in rows behind the requests'."""
+        repairs = self.planner.repairs if batch.rids is not None and batch.rids == self.planner.rids else []
+        wide = wide_pass.widen(runner, batch, repairs) if repairs else None
+        if wide is None:
+            if repairs:
+                self.planner.drop_repairs()
+            return original(runner, batch, *args, **kwargs)
+        output = original(runner, wide, *args, **kwargs)
+        wide_pass.finish(output, batch, repairs)
+        return output
+
+    def load_eager(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND EagerRunner.load_batch: its input buffers have a row a request."""
+        if getattr(batch, "sfi_rows_added", 0):
+            return dataclasses.replace(batch)
+        return original(runner, batch, *args, **kwargs)
 
     def graph_variants(self, original: Callable[[Any], Any], hf_config: Any) -> Any:
         """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
@@ -196,9 +232,19 @@ class Plugin:
         values = customized_info.get("sfi")
         if values and values[index]:
             meta_info["sfi"] = values[index][0]
-            if state.obj.stream:
-                self.streams.keep(meta_info["id"], values[index][0])
 
-    def report_in_stream(self, chunks: AsyncIterator[str], *args: Any, **kwargs: Any) -> AsyncIterator[str]:
-        """AFTER the OpenAI endpoints' stream generators."""
-        return self.streams.add_to(chunks)
+    def report_in_response(self, result: Any, serving: Any, request: Any, results: list[Any], created: int) -> Any:
+        """AFTER the builders of the OpenAI endpoints' responses."""
+        return response.add_to_response(result, results)
+
+    def report_in_stream(
+        self, chunks: AsyncIterator[str], serving: Any, adapted_request: Any, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[str]:
+        """AFTER the OpenAI endpoints' stream generators, whose first step calls TokenizerManager.generate_request."""
+        adapted_request.sfi_reports = reports = response.StreamReports()
+        return reports.add_to(chunks)
+
+    def read_reports(self, results: AsyncIterator[Any], manager: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """AFTER TokenizerManager.generate_request."""
+        reports = getattr(obj, "sfi_reports", None)
+        return reports.read(results) if reports is not None else results

@@ -22,6 +22,13 @@ class SFIRadixCache(UnifiedRadixCache):
             params = dataclasses.replace(params, key=params.key[: max(limit, 0)])
         return super().match_prefix(params)
 
+    def checkpoint(self, req, *, up_to, **kwargs):
+        """The shared tree stays exact: of an SFI request it gets the leading tokens whose K and V a dense pass would
+        have given, so that nobody reads approximate ones."""
+        if (state := getattr(req, "sfi", None)) is not None:
+            up_to = max(min(up_to, state.exact), req.kv.cache_protected_len)
+        super().checkpoint(req, up_to=up_to, **kwargs)
+
     def on_release(self, req, **kwargs):
         """The request leaves its row, finished, aborted or retracted: publish its selection, then drop it."""
         super().on_release(req, **kwargs)

@@ -37,9 +37,14 @@ class RequestState:
     count, recent_start: selected tokens per KV head and first recent position, as the last launched pass leaves them;
         0, 0 without a selection.
     observed: context length at each refresh that had an old selection, and so has a coverage.
+    exact: leading tokens of the context whose K and V are what a dense pass gives. A fast step's are approximate from
+        the second layer on, and so is whatever later reads them.
     query_tail: layer -> last prompt queries [<= W, heads, D].
     steps: one per launched decode step, 1 slow, 0 fast.
     coverage: sum and number, of selections that are gone.
+    checked: of each repair, the context length, the tokens that it checked, and how many of them dense attention would
+        have chosen (a number still on the device).
+    agreed: of checked tokens whose request has left its row: chosen alike, and all.
     blocks: rolling hashes of the tokens so far.
     """
 
@@ -50,9 +55,12 @@ class RequestState:
     count: int = 0
     recent_start: int = 0
     observed: list[int] = field(default_factory=list)
+    exact: int = 0
     query_tail: dict[int, Tensor] = field(default_factory=dict)
     steps: bytearray = field(default_factory=bytearray)
     coverage: tuple[float, int] = (0.0, 0)
+    checked: list[tuple[int, int, Tensor]] = field(default_factory=list)
+    agreed: tuple[int, int] = (0, 0)
     blocks: tuple[bytes, ...] = ()
     inherited: Inherited | None = None
     inherited_tokens: int = 0
@@ -68,6 +76,12 @@ class RequestState:
             self.observed.append(length)
         self.count, self.recent_start = keep, first + candidates
         return refresh
+
+    def repaired(self, length: int, end: int, agreed: Tensor) -> None:
+        """The pass just launched, at a context of `length` tokens, made K and V exact up to position `end`; `agreed` of
+        the tokens that it checked are what dense attention would have chosen."""
+        self.checked.append((length, end - self.exact, agreed))
+        self.exact = length if end == length - 1 else end
 
     def visible_ends(self, length: int) -> tuple[int, int, int]:
         """Sink tokens, selected tokens and first recent position of a fast step whose context is `length` tokens.
@@ -88,10 +102,16 @@ class RequestState:
             known = sum(length < tokens for length in self.observed)
             total, number = self.coverage
             self.coverage = (total + self.selection.coverage(known), number + known)
+            alike, checked = self.agreed
+            for length, count, agreed in self.checked:
+                if length < tokens:
+                    alike, checked = alike + self.selection.read(agreed), checked + count
+            self.agreed = alike, checked
             self.selection.release()
         self.selection = self.inherited = None
         self.count = self.recent_start = 0
         self.observed.clear()
+        self.checked.clear()
         self.query_tail.clear()
 
     def keep_tail(self, layer: int, queries: Tensor) -> Tensor:
@@ -119,6 +139,7 @@ class RequestState:
         used = self.steps[: max(outputs - 1, 0)]
         slow = sum(used)
         caught, observed = self.coverage
+        alike, checked = self.agreed
         return {
             "slow_steps": slow,
             "fast_steps": len(used) - slow,
@@ -127,6 +148,8 @@ class RequestState:
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
             "coverage": round(caught / observed, 4) if observed else None,
+            "agreement": round(alike / checked, 4) if checked else None,
+            "checked_tokens": checked,
         }
 
 

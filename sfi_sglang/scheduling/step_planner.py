@@ -26,6 +26,24 @@ class RowPlan:
     length: int  # context tokens after this pass
     state: RequestState | None = None
     req_pool_index: int = -1  # of a prompt, its line of SGLang's req_to_token
+    repair: "Repair | None" = None  # of a slow row
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Tokens whose K and V a slow row computes anew in its own pass, now that it attends to everything anyway.
+
+    start: first position; the tokens before it are exact. tokens: ids at the positions from there on. following: id
+    after each of them, for all but the last if that is the row's input token, which only the device knows.
+    """
+
+    start: int
+    tokens: tuple[int, ...]
+    following: tuple[int, ...]
+
+    @property
+    def positions(self) -> range:
+        return range(self.start, self.start + len(self.tokens))
 
 
 DENSE_ROW = RowPlan(Step.DENSE, 0)
@@ -38,6 +56,7 @@ class StepPlanner:
         self.store = store
         self.vocabulary: Vocabulary | None = None
         self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
+        self.pass_rows: int | None = None  # rows that one decode pass has room for; None: any number
         self.rids: list[str] = []
         self.rows: list[RowPlan] = []
 
@@ -56,6 +75,7 @@ class StepPlanner:
         assert self.vocabulary is not None
         decode = batch.forward_mode.is_decode()
         room = EvidenceRoom(self.evidence_tokens)
+        spare = math.inf if self.pass_rows is None else self.pass_rows - len(batch.reqs)
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
         for i, req in enumerate(batch.reqs):
@@ -63,7 +83,10 @@ class StepPlanner:
             if state is None:
                 continue
             if decode:
-                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
+                self.rows[i] = row = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
+                if repair := plan_repair(row, req.origin_input_ids, req.output_ids, spare):
+                    self.rows[i] = replace(row, repair=repair)
+                    spare -= len(repair.tokens)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
                 row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
@@ -79,6 +102,15 @@ class StepPlanner:
         for req in batch.reqs:
             if requested(req):
                 req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+
+    @property
+    def repairs(self) -> list[tuple[int, RowPlan, Repair]]:
+        """Rows of the pass at hand that repair: index, plan and what."""
+        return [(i, row, row.repair) for i, row in enumerate(self.rows) if row.repair is not None]
+
+    def drop_repairs(self) -> None:
+        """The pass cannot take more rows than it has requests."""
+        self.rows = [replace(row, repair=None) if row.repair else row for row in self.rows]
 
     def rows_for(self, rids: list[str] | None, batch_size: int) -> list[RowPlan]:
         """The plan if it was made for this very batch, else all dense (warm-up and idle passes)."""
@@ -114,12 +146,27 @@ def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: 
     else:
         step = Step.FAST if state.selection is not None else Step.DENSE
     state.steps.append(step is not Step.FAST)
+    if step is not Step.FAST and state.exact == length - 1:
+        state.exact = length
     return RowPlan(step, length, state)
+
+
+def plan_repair(row: RowPlan, prompt: Sequence[int], outputs: Sequence[int], spare: float) -> Repair | None:
+    """What a slow row repairs, oldest first, in at most `spare` more rows of its pass. None: nothing to repair."""
+    if row.step is not Step.SLOW or row.state is None or not row.state.options.repair:
+        return None
+    start, end = row.state.exact, row.length - 1
+    end = int(min(end, start + spare))
+    if end <= start:
+        return None
+    known = outputs[start - len(prompt) : row.length - 1 - len(prompt)]  # the input token is on the device alone
+    count = end - start
+    return Repair(start, tuple(known[:count]), tuple(known[1 : count + 1]))
 
 
 def plan_extend(state: RequestState, end: int, total: int) -> RowPlan:
     """One prefill pass that reaches token `end` of `total`. The last one makes the first selection."""
-    options = state.options
+    options, state.exact = state.options, end
     if options.policy == "never" or total + 1 <= options.dense_limit:
         return RowPlan(Step.DENSE, end, state)
     if end < total:

@@ -22,6 +22,9 @@ class Selection(Protocol):
     def coverage(self, known: int) -> float:
         """Sum of the coverages of the first `known` refreshes that had an old selection."""
 
+    def read(self, number: Tensor) -> int:
+        """A number that a finished pass of this request left on the device."""
+
     def snapshot(self, count: int) -> Tensor:
         """For the store: int32 [layers, KV heads, count], never written again."""
 
@@ -38,6 +41,9 @@ class HostSelection:
 
     def coverage(self, known: int) -> float:
         return sum(self.coverages[:known])
+
+    def read(self, number: Tensor) -> int:
+        return int(number)
 
     def snapshot(self, count: int) -> Tensor:
         return self.positions[..., :count].int()
@@ -87,6 +93,10 @@ class DeviceSelection:
             return 0.0
         with torch.cuda.stream(self.table.reader):  # None: stays on the current one
             return float(self.table.coverage[self.line, (known - 1) % RING])
+
+    def read(self, number: Tensor) -> int:
+        with torch.cuda.stream(self.table.reader):
+            return int(number)
 
     def snapshot(self, count: int) -> Tensor:
         """A copy, ordered after every launched pass."""

@@ -4,12 +4,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from sfi_sglang.api.options import EVIDENCE_PAGE
 from sfi_sglang.kernels import coverage, decode, evidence, pack, rows, select, stages
 from sfi_sglang.kernels.launch import FAST, MIXED
+from sfi_sglang.selection.table import RING
 
 TARGET = GPUTarget("cuda", 90, 32)
 HEAD = {"KV": 8, "COLS": rows.COLUMNS}
-PAGE = {**HEAD, "PAGE": rows.EVIDENCE_PAGE}
+PAGE = {**HEAD, "PAGE": EVIDENCE_PAGE}
 PROMPT = {"KV": 8, "R": 64, "M": 64, "D": 128, "BLOCK": 64}
 FLOATS = {"scale_log2", "alpha", "max_weight"}
 BF16 = {"q_ptr", "k_ptr", "v_ptr", "out"}
@@ -56,12 +58,12 @@ def main() -> None:
     compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
     compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)
-    compile_one(coverage._record, LINES=36 * 8, COLS=rows.COLUMNS, RING=coverage.RING)
+    compile_one(coverage._record, LINES=36 * 8, COLS=rows.COLUMNS, RING=RING)
     compile_one(evidence._prompt_lse, **PROMPT)
     compile_one(evidence._prompt_scores, **PROMPT)
     compile_one(stages._fuse, BLOCK=2048, **HEAD)
     for stage, before, after in ((rows.NMS.value, 16, 16), (rows.SPAN.value, 16, 2)):
-        compile_one(stages._window, STAGE=stage, BEFORE=before, AFTER=after, COLS=rows.COLUMNS, PAGE=rows.EVIDENCE_PAGE)
+        compile_one(stages._window, STAGE=stage, BEFORE=before, AFTER=after, COLS=rows.COLUMNS, PAGE=EVIDENCE_PAGE)
     compile_one(stages._exclude, HEADS=8, **PAGE)
     compile_one(select._select, BLOCK=2048, SAMPLED=select.SAMPLE, **HEAD)
 

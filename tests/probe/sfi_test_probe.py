@@ -19,6 +19,8 @@ def register() -> None:
         _allow_pin_memory()
     if folder := os.environ.get("PROBE_STEPS"):
         _write_steps(folder)
+    if folder := os.environ.get("PROBE_KV"):
+        _write_kv(folder)
     if os.environ.get("COVERAGE_PROCESS_CONFIG") or os.environ.get("COVERAGE_PROCESS_START"):
         threading.Thread(target=_save_coverage, daemon=True).start()
 
@@ -53,6 +55,27 @@ def _write_steps(folder: str) -> None:
         return summary(state, outputs)
 
     RequestState.summary = write
+
+
+def _write_kv(folder: str) -> None:
+    """One file a finished request, NUMBER.pt: the ids of the tokens that enter the tree, and their K and V by layer."""
+    import torch
+    from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
+
+    checkpoint = UnifiedRadixCache.checkpoint
+
+    def write(cache, req, *, up_to, **kwargs):
+        if req.finished():
+            pool = cache.token_to_kv_pool_allocator.get_kvcache()
+            slots = cache.req_to_token_pool.req_to_token[req.kv.req_pool_idx, :up_to].long()
+            layers = range(pool.layer_num)
+            kept = [(pool.get_key_buffer(i)[slots].clone(), pool.get_value_buffer(i)[slots].clone()) for i in layers]
+            ids = [*req.origin_input_ids, *req.output_ids][:up_to]
+            name = f"{len(os.listdir(folder)):04}.pt"
+            torch.save({"ids": ids, "kv": kept, "sfi": hasattr(req, "sfi")}, os.path.join(folder, name))
+        return checkpoint(cache, req, up_to=up_to, **kwargs)
+
+    UnifiedRadixCache.checkpoint = write
 
 
 def _save_coverage() -> None:
