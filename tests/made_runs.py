@@ -35,6 +35,13 @@ def made(mode="dense", load=1, trajectory="a", repeat=0, itl=0.01, turns=3, toke
     return Run(mode=mode, load=load, repeat=repeat, trajectory=trajectory, start=start, end=now, calls=calls, **more)
 
 
+def idle(run):
+    """SFI had no fast step in any call."""
+    reports = [call.sfi and {**call.sfi, "slow_steps": 19, "fast_steps": 0, "coverage": None} for call in run.calls]
+    calls = [call.model_copy(update={"sfi": report}) for call, report in zip(run.calls, reports, strict=True)]
+    return run.model_copy(update={"calls": calls})
+
+
 def both(names="abcde", loads=(1, 4), dense=0.02, sfi=0.01, repeats=2):
     return [
         made(mode, load, name, repeat, itl=itl)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sfi_sglang.client.call import Call, Record
+from sfi_sglang.trajectory.idle import idle
 from sfi_sglang.trajectory.pairing import complete_pairs
 from sfi_sglang.trajectory.records import Run
 from sfi_sglang.trajectory.stats import Ratio, ratio
@@ -14,7 +15,7 @@ from sfi_sglang.trajectory.stats import Ratio, ratio
 class ContextBin(Record):
     """Dense over SFI of calls with `low` <= prompt tokens < `high`, in pairs of complete runs.
 
-    Only of trajectories that have such calls in both modes.
+    Only of trajectories that have such calls in both modes. idle_calls: SFI's calls in which it never acted.
     """
 
     load: float
@@ -22,6 +23,7 @@ class ContextBin(Record):
     high: int
     dense_calls: int
     sfi_calls: int
+    idle_calls: int
     tpot: Ratio | None
     latency: Ratio | None
 
@@ -45,6 +47,7 @@ def contexts(load: float, dense: Sequence[Run], sfi: Sequence[Run]) -> list[Cont
                 high=2 * low,
                 dense_calls=sum(len(dense) for dense, _ in calls.values()),
                 sfi_calls=sum(len(sfi) for _, sfi in calls.values()),
+                idle_calls=sum(idle([call]) for _, sfi in calls.values() for call in sfi),
                 tpot=ratio({key: (_tpots(dense), _tpots(sfi)) for key, (dense, sfi) in calls.items()}),
                 latency=ratio({key: (_latencies(dense), _latencies(sfi)) for key, (dense, sfi) in calls.items()}),
             )

@@ -1,7 +1,8 @@
 """The result in one sentence, whether SFI wins or loses."""
 
 from sfi_sglang.trajectory.records import Header, Mode
-from sfi_sglang.trajectory.summary import Summary
+from sfi_sglang.trajectory.stats import Ratio
+from sfi_sglang.trajectory.summary import SpeedUp, Summary
 
 NAMES: dict[Mode, str] = {"dense": "dense", "sfi": "SFI"}
 UNITS = {"closed": ("client", "clients"), "poisson": ("trajectory/s", "trajectories/s"), "trace": ("load", "load")}
@@ -13,24 +14,41 @@ def unit(header: Header, load: float) -> str:
 
 
 def headline(summary: Summary) -> str:
-    found = [(pairing.load, pairing.time) for pairing in summary.speed_up if pairing.time]
+    found = [(pairing, pairing.time) for pairing in summary.speed_up if pairing.time]
     if not found:
         return "No trajectory was completed both dense and with SFI, so there is nothing to compare."
     ratios = [
         f"{time.value:.2f}x" + (f" ({time.interval.low:.2f}–{time.interval.high:.2f})" if time.interval else "")
         for _, time in found
     ]
-    where = _at(summary.header, [load for load, _ in found])
+    where = _at(summary.header, [pairing.load for pairing, _ in found])
     sentence = f"SFI finished trajectories {_list(ratios)} as fast as dense {where}"
     notes = [
         f"{text} {_at(summary.header, loads)}"
         for verdict, text in NOTES.items()
-        if (loads := [load for load, time in found if time.verdict == verdict])
+        if (loads := [pairing.load for pairing, time in found if _verdict(pairing, time) == verdict])
     ]
-    return f"{sentence}{': ' if notes else ''}{'; '.join(notes)}.{_right_answers(summary)}"
+    return f"{sentence}{': ' if notes else ''}{'; '.join(notes)}.{_never_acted(summary)}{_right_answers(summary)}"
 
 
-NOTES = {"slower": "SFI is slower", "unclear": "no clear difference", "too few": "too few trajectories to be sure"}
+NOTES = {
+    "slower": "SFI is slower",
+    "unclear": "no clear difference",
+    "too few": "too few trajectories to be sure",
+    "idle": "SFI never acted",
+}
+
+
+def _verdict(pairing: SpeedUp, time: Ratio) -> str:
+    """A ratio of decodes that were dense on both sides is none of SFI's."""
+    return "idle" if pairing.idle == pairing.pairs else time.verdict
+
+
+def _never_acted(summary: Summary) -> str:
+    """Of the loads where it acted in other pairs."""
+    mixed = [pairing for pairing in summary.speed_up if 0 < pairing.idle < pairing.pairs]
+    idle, pairs = (sum(getattr(pairing, name) for pairing in mixed) for name in ("idle", "pairs"))
+    return f" In {idle} of {pairs} pairs SFI never acted." if mixed else ""
 
 
 def _right_answers(summary: Summary) -> str:

@@ -43,13 +43,20 @@ class Replay:
             openai.OpenAIError: the server did not answer.
         """
         _, messages = next(trajectory.calls())
-        self.client.chat.completions.create(**self._request(messages, trajectory.tools), max_tokens=1)  # type: ignore[call-overload]
+        self.client.chat.completions.create(**self._request(messages, trajectory.tools), max_tokens=1)
 
     def _request(self, messages: list[Message], tools: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": 0}
         return request | ({"tools": list(tools), "tool_choice": "none"} if tools else {})
 
-    def _call(self, number: int, turn: Turn, messages: list[Message], tools: tuple[dict[str, Any], ...], clock) -> Call:
+    def _call(
+        self,
+        number: int,
+        turn: Turn,
+        messages: list[Message],
+        tools: tuple[dict[str, Any], ...],
+        clock: Callable[[], float],
+    ) -> Call:
         tokens = turn.output_tokens
         forced: dict[str, Any] = {"ignore_eos": True}  # SGLang's and vLLM's; min_tokens would cost time in every step
         extra = forced if self.sfi is None else {**forced, "sfi": self.sfi}

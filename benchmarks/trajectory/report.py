@@ -1,36 +1,53 @@
 """The report's files: summary.json, report.md and index.html, a page that needs nothing else."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sfi_sglang.trajectory.headline import headline
+from sfi_sglang.trajectory.origin import origin
+from sfi_sglang.trajectory.plot_style import legend
 from sfi_sglang.trajectory.plots import figures
 from sfi_sglang.trajectory.records import Results
 from sfi_sglang.trajectory.summary import Slo, Summary, summarise
-from sfi_sglang.trajectory.tables import origin, tables
+from sfi_sglang.trajectory.tables import tables
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=lambda name: bool(name and name.endswith(".html")),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+SHAPE: dict[str, Any] = {
+    "loader": FileSystemLoader(Path(__file__).with_name("templates")),
+    "undefined": StrictUndefined,
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+}
+# What means something to Markdown anywhere in a line, and what makes links of addresses.
+MARKED = re.compile(r"[\\`*_\[\]<>|~&$#@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def _escaped(value: object) -> str:
+    """One line that Markdown shows as it is, in a table as well."""
+    return " ".join(MARKED.sub(r"\\\g<0>", str(value)).split())
+
+
+MARKDOWN = Environment(**SHAPE, finalize=_escaped)
+HTML = Environment(**SHAPE, autoescape=True)
 
 
 def markdown(summary: Summary) -> str:
-    return TEMPLATES.get_template("report.md").render(_content(summary), escape=_escape)
+    return MARKDOWN.get_template("report.md").render(_content(summary))
 
 
 def page(summary: Summary, results: Results) -> str:
     """One HTML file with Plotly's script inside."""
-    plots = {name: _json(figure.to_json()) for name, figure in figures(summary, results).items()}
-    data = _json(summary.model_dump_json(indent=1))
-    return TEMPLATES.get_template("page.html").render(
-        _content(summary), plots=plots, data=data, plotly=Markup(get_plotlyjs())
+    drawn = figures(summary, results)
+    return HTML.get_template("page.html").render(
+        _content(summary),
+        plots={name: _json(figure.to_json()) for name, figure in drawn.items()},
+        legends={name: legend(figure) for name, figure in drawn.items()},
+        data=_json(summary.model_dump_json(indent=1)),
+        plotly=Markup(get_plotlyjs()),
     )
 
 
@@ -57,17 +74,10 @@ def _content(summary: Summary) -> dict[str, object]:
         "summary": summary,
         "headline": headline(summary),
         "tables": tables(summary),
-        "origin": origin(summary),
+        "origin": origin(summary.header),
     }
 
 
 def _json(text: str) -> Markup:
     """JSON that no HTML in it can end: a <script> element's text is not unescaped."""
     return Markup(text.replace("<", "\\u003c"))
-
-
-def _escape(text: str) -> str:
-    """For a cell of a Markdown table."""
-    for old, new in {"\\": "\\\\", "|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "`": "\\`"}.items():
-        text = text.replace(old, new)
-    return " ".join(text.split())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from sfi_sglang.client.call import Record
@@ -11,6 +12,7 @@ FEWEST = 3  # trajectories that a bootstrap interval is given for
 LEVEL = 0.95
 RESAMPLES = 9999
 SEED = 0
+Floats = npt.NDArray[np.float64]
 
 
 class Distribution(Record):
@@ -68,7 +70,7 @@ def mean_interval(values: Mapping[str, Sequence[float]]) -> Interval | None:
     """
     if not values:
         return None
-    return _bootstrap(_totals(values.values()), lambda total, n, axis: total.sum(axis) / n.sum(axis))
+    return _bootstrap(_totals(values.values()), _mean)
 
 
 def ratio(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Ratio | None:
@@ -81,22 +83,25 @@ def ratio(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Rati
         return None
     samples = (*_totals(first for first, _ in pairs), *_totals(second for _, second in pairs))
 
-    def of_means(
-        first: np.ndarray, n_first: np.ndarray, second: np.ndarray, n_second: np.ndarray, axis: int
-    ) -> np.ndarray:
-        return (first.sum(axis) / n_first.sum(axis)) / (second.sum(axis) / n_second.sum(axis))
-
-    value = float(of_means(*samples, 0))
-    return Ratio(value=value, interval=_bootstrap(samples, of_means), trajectories=len(pairs))
+    value = float(_ratio_of_means(*samples, axis=0))
+    return Ratio(value=value, interval=_bootstrap(samples, _ratio_of_means), trajectories=len(pairs))
 
 
-def _totals(values: Iterable[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+def _mean(total: Floats, n: Floats, axis: int) -> Floats:
+    return np.divide(total.sum(axis), n.sum(axis))
+
+
+def _ratio_of_means(first: Floats, n_first: Floats, second: Floats, n_second: Floats, axis: int) -> Floats:
+    return np.divide(_mean(first, n_first, axis), _mean(second, n_second, axis))
+
+
+def _totals(values: Iterable[Sequence[float]]) -> tuple[Floats, Floats]:
     """Sum and number of each trajectory's values."""
     sums, counts = zip(*((sum(v), len(v)) for v in values), strict=True)
-    return np.array(sums), np.array(counts)
+    return np.array(sums, float), np.array(counts, float)
 
 
-def _bootstrap(samples: Sequence[np.ndarray], statistic: Callable) -> Interval | None:
+def _bootstrap(samples: Sequence[Floats], statistic: Callable[..., Floats]) -> Interval | None:
     if len(samples[0]) < FEWEST:
         return None
     result = stats.bootstrap(

@@ -1,61 +1,15 @@
-"""The benchmark's report as it is read: tables, plots, and the page in a real browser."""
+"""The page of the benchmark's report, in a real browser."""
 
 import json
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from sfi_sglang.trajectory.headline import headline
-from sfi_sglang.trajectory.plots import figures
-from sfi_sglang.trajectory.report import markdown, page, write_report
+from sfi_sglang.trajectory.report import page, write_report
 from sfi_sglang.trajectory.summary import summarise
-from tests.chromium import render
-from tests.made_runs import both, failing, made, results
-
-
-def test_markdown_tables_are_rectangular_whatever_the_text():
-    error = "a | b\n<b>`*_\\ `"
-    text = markdown(summarise(results([*both(), failing(made(trajectory="x|y"), error=error)])))
-    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) >= 7
-    for block in blocks:
-        assert len({line.replace("\\|", "").count("|") for line in block}) == 1
-    assert "<b>" not in text
-    assert "🔴 **1 of 41 trajectories failed:**" in text
-
-
-# The plots
-
-
-def test_timeline_shows_the_typical_pair_turn_by_turn():
-    odd = [made("dense", 1, "odd", itl=0.05), made("sfi", 1, "odd", itl=0.01)]
-    data = results([*both("abc", loads=(1,), repeats=1), *odd])
-    bars = {bar.name: bar for bar in figures(summarise(data), data)["timeline"].data}
-    run = next(run for run in data.runs if run.mode == "sfi" and run.trajectory == bars["SFI, decode"].customdata[0][0])
-    assert run.trajectory != "odd"
-    starts = [call.start for call in run.calls]
-    assert bars["SFI, first token"].base == pytest.approx(starts, abs=1e-4)
-    assert bars["SFI, first token"].x == pytest.approx([0.1, 0.2, 0.3], abs=1e-4)
-    assert bars["SFI, decode"].base == pytest.approx(
-        [start + call.ttft for start, call in zip(starts, run.calls, strict=True)], abs=1e-4
-    )
-    assert bars["SFI, decode"].x == pytest.approx([call.decode_seconds for call in run.calls], abs=1e-4)
-    assert list(bars["tool wait"].x) == [0.5] * 6
-    assert bars["tool wait"].base[3:] == pytest.approx([start - 0.5 for start in starts], abs=1e-4)
-    assert list(dict.fromkeys(bars["tool wait"].y)) == ["1 client, dense", "1 client, SFI"]
-
-
-def test_cdf_against_numpy():
-    data = results(both(loads=(1,)))
-    dense, sfi = figures(summarise(data), data)["itl"].data
-    for mode, line in (("dense", dense), ("sfi", sfi)):
-        gaps = np.concatenate([np.diff(call.arrivals) for run in data.runs if run.mode == mode for call in run.calls])
-        for x, share in list(zip(line.x, line.y, strict=True))[10:-10:20]:
-            assert np.mean(gaps * 1e3 <= x) == pytest.approx(share, abs=2 / gaps.size + 0.005)
-
-
-# The page
+from tests.chromium import measure, render
+from tests.made_runs import both, failing, idle, made, results
 
 
 class Page(HTMLParser):
@@ -129,3 +83,52 @@ def test_page_does_not_grow_with_the_samples():
     assert sum(len(call.arrivals) for run in many.runs for call in run.calls) == 90_000
     sizes = [len(page(summarise(data), data)) for data in (few, many)]
     assert sizes[1] - sizes[0] < 20_000
+
+
+PHONE = """({
+  page: document.documentElement.scrollWidth,
+  legends: [...document.querySelectorAll(".legend button")].map(key => [key.textContent.trim(),
+    key.getBoundingClientRect().right, key.getBoundingClientRect().height]),
+  tables: [...document.querySelectorAll(".table")].map(table => [
+    table.querySelector(".scroll").scrollWidth > table.querySelector(".scroll").clientWidth,
+    getComputedStyle(table.querySelector(".more")).display])})"""
+
+
+def test_a_phone_shows_every_legend_and_says_where_tables_go_on(tmp_path):
+    paths = write_report(results(both()), tmp_path / "report")
+    found = measure(paths[2], tmp_path / "profile", 390, PHONE)
+    assert found["page"] <= 390
+    names = [name for name, _, _ in found["legends"]]
+    assert len(names) == 2 + 5 + 6 + 4 + 4 + 2 + 2 and {"SFI, 4 clients", "other", "tool wait"} <= set(names)
+    assert all(right <= 390 and height > 10 for _, right, height in found["legends"])
+    assert {cut for cut, _ in found["tables"]} == {True}
+    assert all(display == "block" for _, display in found["tables"])
+    wide = measure(paths[2], tmp_path / "profile", 1280, PHONE)
+    assert all((display == "block") == cut for cut, display in wide["tables"])
+    assert not all(cut for cut, _ in wide["tables"])
+
+
+HIDE = """(() => {
+  const key = [...document.querySelectorAll(".legend button")].find(key => key.textContent.trim() === "tool wait");
+  key.click();
+  const trace = document.getElementById(key.parentElement.dataset.plot).data.find(trace => trace.name === "tool wait");
+  return [key.getAttribute("aria-pressed"), trace.visible];
+})()"""
+MARKS = """({
+  whiskers: document.querySelectorAll(".yerror").length,
+  plot: document.getElementById("plot-time").textContent})"""
+
+
+def test_a_legends_entry_hides_its_part(tmp_path):
+    paths = write_report(results(both(loads=(1,))), tmp_path / "report")
+    assert measure(paths[2], tmp_path / "profile", 1280, HIDE) == ["false", False]
+
+
+def test_no_whisker_without_an_interval_and_no_plain_ratio_without_sfi(tmp_path):
+    many, few = both("abc", loads=(1,)), [idle(run) for run in both("ab", loads=(1,))]
+    shown = [
+        measure(write_report(results(runs), tmp_path / name)[2], tmp_path / "profile", 1280, MARKS)
+        for name, runs in (("many", many), ("few", few))
+    ]
+    assert shown[0]["whiskers"] > 0 and "SFI never acted" not in shown[0]["plot"]
+    assert shown[1]["whiskers"] == 0 and "SFI never acted" in shown[1]["plot"]

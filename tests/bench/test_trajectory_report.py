@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.report import markdown, write_report
 from sfi_sglang.trajectory.summary import Slo, summarise
-from tests.made_runs import both, failing, made, results
+from tests.made_runs import both, failing, idle, made, results
 
 
 def test_cell_against_numpy():
@@ -193,3 +193,23 @@ def test_comparison_of_two_files():
 def test_files_of_another_kind_do_not_compare(field, value):
     with pytest.raises(ValueError, match=f"{field}: .*{value}"):
         summarise(results(both()), other=results(both(), **{field: value}))
+
+
+def test_trajectories_in_which_sfi_never_acted_are_named():
+    runs = both("abc", loads=(1, 4), repeats=2)
+    some = summarise(results([idle(run) if run.trajectory == "b" and run.load == 1 else run for run in runs]))
+    assert [(found.load, found.trajectory, found.runs, found.longest) for found in some.idle] == [(1, "b", 2, 4116)]
+    assert [pairing.idle for pairing in some.speed_up] == [2, 0] and some.cells[1].idle_calls == 6
+    assert headline(some).endswith("In 2 of 6 pairs SFI never acted.")
+    assert "## Where SFI never acted" in markdown(some)
+    none = summarise(results([idle(run) for run in runs]))
+    assert headline(none).endswith("at 1 and 4 clients: SFI never acted at 1 and 4 clients.")
+    acted = summarise(results(runs))
+    assert not acted.idle and "never acted" not in headline(acted)
+    assert "## Where SFI never acted" not in markdown(acted)
+
+
+def test_goodput_says_how_the_slo_is_set():
+    text = [markdown(summarise(results(both(loads=(1,))), Slo(ttft=ttft))) for ttft in (1, 0.05)]
+    assert all("--slo-ttft" in each and "--slo-tpot" in each for each in text)
+    assert "Where it is 0.00" not in text[0] and "TTFT has a p99 of 0.3 s" in text[1]
