@@ -1,39 +1,66 @@
-"""What a finished SFI request reports: `meta_info["sfi"]`, and in streams of the OpenAI API `sfi` beside the usage."""
+"""What a finished SFI request reports: `meta_info["sfi"]`, and in answers of the OpenAI API `sfi` beside `usage`."""
 
 import json
-from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Any
 
-STREAMS_KEPT = 1024  # streams without usage never fetch their report
+from pydantic import BaseModel, create_model
+
+Report = dict[str, Any]
 
 
-def report(req: Any) -> dict[str, Any] | None:
+def report(req: Any) -> Report | None:
     """The report of a request that has just finished, once."""
     state = getattr(req, "sfi", None)
     if state is None or state.reported or not req.finished():
         return None
     state.reported = True
-    summary: dict[str, Any] = state.summary(len(req.output_ids))
+    summary: Report = state.summary(len(req.output_ids))
     return summary
 
 
+def beside_usage(reports: Sequence[Report | None]) -> Report | list[Report | None] | None:
+    """One choice's report as it is, those of several (`n`, or several prompts) as a list in their order; None for a
+    dense request."""
+    if not any(reports):
+        return None
+    return reports[0] if len(reports) == 1 else list(reports)
+
+
+def add_to_response(response: Any, results: Sequence[dict[str, Any]]) -> Any:
+    """An OpenAI response that does not stream, with `sfi`. results: SGLang's, one a choice."""
+    found = beside_usage([result["meta_info"].get("sfi") for result in results])
+    if found is None or not isinstance(response, BaseModel):
+        return response
+    return _with_field(type(response)).model_construct(**dict(response), sfi=found)
+
+
+@cache
+def _with_field(model: type[BaseModel]) -> type[BaseModel]:
+    return create_model(model.__name__, __base__=model, sfi=(Any, ...))
+
+
 class StreamReports:
-    """Reports of streams, by request id, until their usage chunk goes out."""
+    """Reports of one stream of the OpenAI API, by choice, from SGLang's results to the chunk of their usage."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._by_choice: dict[int, Report | None] = {}
 
-    def keep(self, request: str, found: dict[str, Any]) -> None:
-        self._kept[request] = found
-        if len(self._kept) > STREAMS_KEPT:
-            self._kept.popitem(last=False)
+    async def read(self, results: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        """SGLang's results, unchanged. The last one of a choice has its report."""
+        async for result in results:
+            self._by_choice[result.get("index", 0)] = result["meta_info"].get("sfi")
+            yield result
 
     async def add_to(self, chunks: AsyncIterator[str]) -> AsyncIterator[str]:
-        """The chunks of an OpenAI endpoint, with `sfi` beside `usage` in the last one (stream_options)."""
+        """The endpoint's chunks, with `sfi` in the one of the usage (`stream_options`)."""
         async for chunk in chunks:
-            if '"choices":[],' in chunk and self._kept:
+            if '"choices":[],' in chunk and (found := self.found()):
                 body = json.loads(chunk.removeprefix("data: "))
-                if body.get("usage") and (found := self._kept.pop(body["id"], None)):
+                if body.get("usage"):
                     chunk = f"data: {json.dumps({**body, 'sfi': found})}\n\n"
             yield chunk
+
+    def found(self) -> Report | list[Report | None] | None:
+        return beside_usage([self._by_choice[choice] for choice in sorted(self._by_choice)])
