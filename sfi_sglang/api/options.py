@@ -89,6 +89,10 @@ class SFIOptions(_Strict):
         """Longest context (tokens) that is attended in full."""
         return self.sink + self.selected + self.recent
 
+    def selects_at(self, total: int) -> bool:
+        """Does the prefill of `total` tokens end in a selection? If not, it is a dense request's."""
+        return self.policy != "never" and total + 1 > self.dense_limit
+
     def recent_start(self, length: int) -> int:
         """First recent position r0 of a context of `length` tokens, on a multiple of 16."""
         return max(self.sink, (length - self.recent) // 16 * 16)

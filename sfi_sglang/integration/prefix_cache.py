@@ -1,10 +1,11 @@
 """SFIRadixCache: SGLang's unified prefix cache, seen by SFI requests."""
 
 import dataclasses
+from typing import Any
 
 from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
 
-from sfi_sglang.api.options import PROMPT_QUERIES
+from sfi_sglang.api.options import PROMPT_QUERIES, parse_sfi
 from sfi_sglang.scheduling.request_state import requested
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
@@ -14,22 +15,24 @@ class SFIRadixCache(UnifiedRadixCache):
 
     store: SnapshotStore | None = None  # set by the plugin
 
-    def match_prefix(self, params):
-        """An SFI prompt recomputes its last W tokens even when all of it is cached: the first selection needs their
-        queries, and with fewer of them a warm run would select other tokens than a cold one."""
-        if params.req is not None and requested(params.req):
-            limit = len(params.req.origin_input_ids) + len(params.req.output_ids) - PROMPT_QUERIES
-            params = dataclasses.replace(params, key=params.key[: max(limit, 0)])
+    def match_prefix(self, params: Any) -> Any:
+        """A prompt that ends in a selection recomputes its last W tokens even when all of it is cached: the selection
+        needs their queries, and with fewer of them a warm run would select other tokens than a cold one. Any other is
+        matched like a dense one, for a prefill that is cut differently rounds differently."""
+        if (req := params.req) is not None and (options := parse_sfi(requested(req))) is not None:
+            total = len(req.origin_input_ids) + len(req.output_ids)
+            if options.selects_at(total):
+                params = dataclasses.replace(params, key=params.key[: max(total - PROMPT_QUERIES, 0)])
         return super().match_prefix(params)
 
-    def checkpoint(self, req, *, up_to, **kwargs):
+    def checkpoint(self, req: Any, *, up_to: int, **kwargs: Any) -> None:
         """The shared tree stays exact: of an SFI request it gets the leading tokens whose K and V a dense pass would
         have given, so that nobody reads approximate ones."""
         if (state := getattr(req, "sfi", None)) is not None:
             up_to = max(min(up_to, state.exact), req.kv.cache_protected_len)
         super().checkpoint(req, up_to=up_to, **kwargs)
 
-    def on_release(self, req, **kwargs):
+    def on_release(self, req: Any, **kwargs: Any) -> None:
         """The request leaves its row, finished, aborted or retracted: publish its selection, then drop it."""
         super().on_release(req, **kwargs)
         if (state := getattr(req, "sfi", None)) is not None:
@@ -37,7 +40,7 @@ class SFIRadixCache(UnifiedRadixCache):
                 state.publish(req, self.store)
             state.release(len(req.origin_input_ids) + len(req.output_ids))
 
-    def reset(self):
+    def reset(self) -> None:
         super().reset()
         if self.store is not None:
             self.store.clear()
