@@ -24,6 +24,7 @@ from sfi_sglang.kernels.rows import (
     SELECTION,
     SINK,
     SPLIT,
+    WIDE,
 )
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -81,6 +82,8 @@ def _attend(
     rows += row * COLS
     sink, count, recent = tl.load(rows + SINK), tl.load(rows + COUNT), tl.load(rows + RECENT)
     visible = sink + count + tl.load(rows + LENGTH) - recent
+    if LOGITS_OUT:  # kernels/wide.py has the wide rows and their queries
+        visible = tl.where(tl.load(rows + WIDE) == 0, visible, 0)
     size = tl.load(rows + SPLIT)
     tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
     chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
@@ -201,7 +204,7 @@ def locate(selection: Tensor, req_to_token: Tensor, req_pool_indices: Tensor, ro
     )  # fmt: skip
 
 
-def decode(
+def attend(
     q: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -210,18 +213,17 @@ def decode(
     chosen_slots: Tensor,
     rows: Tensor,
     buffers: DecodeBuffers,
-    out: Tensor,
     scale: float,
     splits: int,
     logits_out: bool,
     launch: Launch,
-) -> Tensor:
-    """Attention of one new token per row.
+) -> None:
+    """Partial results of one new token per row, in the buffers.
 
-    q, out: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows,
-    tokens]. req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep],
-    the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at
-    most the buffers'; no row may need more. With `logits_out`, slow rows leave logits and log-sum-exps in the buffers.
+    q: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows, tokens].
+    req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep], the layer's
+    part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at most the buffers'; no
+    row may need more. logits_out: slow rows leave logits and log-sum-exps in the buffers, wide rows are left out.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -235,10 +237,15 @@ def decode(
         BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,
         num_warps=launch.warps, num_stages=launch.stages, **CHAINED,
     )  # fmt: skip
+
+
+def merge(rows: Tensor, buffers: DecodeBuffers, out: Tensor, kv_heads: int, splits: int, logits_out: bool) -> Tensor:
+    """Join the partial results of all rows into `out` [rows, heads, D]."""
+    count, heads, dim = out.shape
     merge_warps = 1 if splits <= 16 else 2  # the best on an H200
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse, buffers.row_lse,
-        KV=kv_heads, G=group, D=dim, SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out, num_warps=merge_warps,
-        **CHAINED,
+        KV=kv_heads, G=heads // kv_heads, D=dim, SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out,
+        num_warps=merge_warps, **CHAINED,
     )  # fmt: skip
     return out

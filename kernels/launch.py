@@ -32,6 +32,7 @@ class Launch:
 
 TILE_NUMBERS = 8192
 FAST = Launch(block=64, stages=3, warps=2, waves=3)  # the best on an H200
+WIDE = Launch(block=64, stages=2, warps=4, waves=2)  # wide rows
 MIXED = Launch(block=64, stages=2, warps=4, waves=4)  # slow rows leave their logits behind
 
 

@@ -21,6 +21,8 @@ STAGES = tl.constexpr(10)  # bit mask of Selector stages
 OLD_COUNT = tl.constexpr(11)  # of a slow row's old selection: selected tokens
 OLD_RECENT = tl.constexpr(12)  # and first recent position; 0: there was no old selection
 OBSERVED = tl.constexpr(13)  # slow steps of this request whose coverage is in its sum
-COLUMNS = 14
+WIDE = tl.constexpr(14)  # queries of a wide row, itself the last; 0: one; -1: a query of another row
+TAIL = tl.constexpr(15)  # of a wide row, the row of its first query
+COLUMNS = 16
 
 AGREEMENT, PRIOR, NMS, EXCLUSION, SPAN = (tl.constexpr(stage.bit) for stage in ALL_STAGES)

@@ -9,6 +9,7 @@ from tests.helpers import generate, story
 
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 2}', "--dtype", "float32"]
 FLAGS += ["--chunked-prefill-size", "128", "--context-length", "2048"]
+FLAGS += ["--max-running-requests", "32"]  # rows for repairs
 SFI = {"budget": 64, "recent": 32, "min_gap": 2, "max_segment": 4}
 TURN = story(10)
 PAPER = TURN + " And"

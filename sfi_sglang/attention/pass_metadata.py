@@ -1,5 +1,7 @@
 """Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -10,25 +12,34 @@ from sfi_sglang.scheduling.request_state import Refresh
 
 (
     SINK, COUNT, RECENT, LENGTH, SPLIT, SELECTION, EVIDENCE_AT, FIRST, CANDIDATES, KEEP, STAGES, OLD_COUNT, OLD_RECENT,
-    OBSERVED,
+    OBSERVED, WIDE, TAIL,
 ) = (
     getattr(columns, name).value
     for name in (
         "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "SELECTION", "EVIDENCE_AT", "FIRST", "CANDIDATES", "KEEP",
-        "STAGES", "OLD_COUNT", "OLD_RECENT", "OBSERVED",
+        "STAGES", "OLD_COUNT", "OLD_RECENT", "OBSERVED", "WIDE", "TAIL",
     )
 )  # fmt: skip
 
 
 class PassMetadata:
-    """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there)."""
+    """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there).
 
-    def __init__(self, max_rows: int, evidence_tokens: int, device: torch.device | str) -> None:
+    max_pieces: of wide rows together. tile: tokens of a tile (kernels/wide.py).
+    """
+
+    def __init__(
+        self, max_rows: int, evidence_tokens: int, device: torch.device | str, max_pieces: int = 0, tile: int = 1
+    ) -> None:
         self.max_rows, self.pages = max_rows, evidence_tokens // EVIDENCE_PAGE
-        self.device = torch.zeros(max_rows * (COLUMNS + 1) + self.pages, dtype=torch.int32, device=device)
+        self.max_pieces, self.tile = max_pieces, tile
+        size = max_rows * (COLUMNS + 1) + self.pages + 3 * max_pieces
+        self.device = torch.zeros(size, dtype=torch.int32, device=device)
         self.rows = self.device[: max_rows * COLUMNS].view(max_rows, COLUMNS)
         self.refresh_rows = self.device[max_rows * COLUMNS : max_rows * (COLUMNS + 1)]  # slow rows, -1: none
-        self.page_to_row = self.device[max_rows * (COLUMNS + 1) :]  # page of evidence -> row, -1: none
+        end = size - 3 * max_pieces
+        self.page_to_row = self.device[max_rows * (COLUMNS + 1) : end]  # page of evidence -> row, -1: none
+        self.pieces = self.device[end:].view(max_pieces, 3)  # wide row (-1: none), tile, split
         self.clear()
 
     def clear(self) -> None:
@@ -39,6 +50,7 @@ class PassMetadata:
         self.lines[:, EVIDENCE_AT] = -1
         self.host[self.max_rows * COLUMNS :] = -1
         self.refreshes, self.used_pages = 0, 0
+        self.wide: list[tuple[int, slice, int]] = []  # wide row, rows of its other queries, tiles
 
     def dense(self, row: int, length: int) -> None:
         self.lines[row, [SINK, RECENT, LENGTH]] = length
@@ -68,6 +80,15 @@ class PassMetadata:
         self.refreshes += 1
         return start * EVIDENCE_PAGE
 
+    def repair(self, row: int, tail: int, positions: range) -> None:
+        """The row, slow beside this, is wide: the rows from `tail` on are its queries at `positions`."""
+        others = slice(tail, tail + len(positions))
+        self.lines[row, [WIDE, TAIL]] = len(positions) + 1, tail
+        for column in (SINK, RECENT, LENGTH):
+            self.lines[others, column] = np.arange(positions.start, positions.stop) + 1
+        self.lines[others, WIDE] = -1
+        self.wide.append((row, others, -(-(len(positions) + 1) // self.tile)))
+
     @property
     def visible(self) -> np.ndarray:
         """Tokens that each row sees, per KV head."""
@@ -77,10 +98,25 @@ class PassMetadata:
     def load(self, programs: int = 1, splits: int = 1, block: int = 1) -> None:
         """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all and whole
         blocks of tokens each, and copy everything to the device."""
-        visible = self.visible
+        visible = np.where(self.lines[:, WIDE] == 0, self.visible, 0)
         size = np.maximum(visible.sum() / programs, visible / splits)
         self.lines[:, SPLIT] = np.maximum(np.ceil(size / block), 1) * block
+        self._cut_wide(splits, block)
         host = torch.from_numpy(self.host)
         if self.device.is_cuda:
             host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way
         self.device.copy_(host, non_blocking=True)
+
+    def _cut_wide(self, splits: int, block: int) -> None:
+        """Pieces of the wide rows, of about equal work; the tiles of one split beside each other."""
+        room = self.max_pieces - sum(tiles for *_, tiles in self.wide)  # each tile may have one short split
+        work = sum(int(self.lines[row, LENGTH]) * tiles for row, _, tiles in self.wide)
+        pieces: list[tuple[int, int, int]] = []
+        for row, others, tiles in self.wide:
+            length = int(self.lines[row, LENGTH])
+            size = math.ceil(max(work / room, length / splits) / block) * block
+            self.lines[row, SPLIT] = self.lines[others, SPLIT] = size
+            pieces += [(row, tile, split) for split in range(-(-length // size)) for tile in range(tiles)]
+        if pieces:
+            start = self.host.shape[0] - 3 * self.max_pieces
+            self.host[start : start + 3 * len(pieces)] = np.ravel(pieces)

@@ -17,7 +17,7 @@ from torch import Tensor
 from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.attention import reference
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
-from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner
+from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection import reuse, selector
 from sfi_sglang.selection.table import HostSelection
 
@@ -75,7 +75,7 @@ class SFITorchBackend(TorchNativeAttnBackend):
             slots = self.req_to_token_pool.req_to_token[pool_index, :length]
             self.passes.append(self._prepare(row, slots, slice(start, start + count), length))
             start += count
-        for index, row, repair in self.planner.repairs if len(rows) < len(lengths) else []:
+        for index, row, repair in repairs_of(rows):
             found = self.passes[index]
             found.queries = [*range(start, start + len(repair.tokens)), index]
             found.positions = torch.tensor([*repair.positions, row.length - 1])

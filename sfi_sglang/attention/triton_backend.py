@@ -25,7 +25,8 @@ from sfi_sglang.attention.prefill_observer import PrefillObserver
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels import launch
-from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner
+from sfi_sglang.kernels.wide import tile_tokens
+from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import DeviceSelection
@@ -46,7 +47,7 @@ class SFITritonBackend(AttentionBackend):
         super().__init__()
         if runner.prefill_attention_backend_str == BACKEND:
             raise ValueError("sfi's Triton executor only decodes: give --decode-attention-backend sfi alone")
-        self.planner = planner
+        self.planner, self.runner = planner, runner
         on_cuda = torch.device(runner.device).type == "cuda"
         self.stock = sglang_symbols.resolve(sglang_symbols.BACKENDS)[STOCK_CUDA if on_cuda else STOCK_CPU](runner)
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
@@ -55,7 +56,14 @@ class SFITritonBackend(AttentionBackend):
         self.workspace = Workspace.allocate(self.limits, runner.device, free)
         logger.info("sfi uses %s", self.limits.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
-        self.metadata = PassMetadata(self.limits.graph_rows, self.limits.evidence_tokens, runner.device)
+        group = self.limits.heads // self.limits.kv_heads
+        tile = tile_tokens(group)
+        pieces = max(
+            launch.WIDE.waves * processors // self.limits.kv_heads, 2 * REPAIR_ROWS * -(-REPAIR_TOKENS // tile)
+        )
+        self.metadata = PassMetadata(
+            self.limits.graph_rows, self.limits.evidence_tokens, runner.device, max_pieces=pieces, tile=tile
+        )
         parts = (self.workspace, self.metadata, self.req_to_token)
         self.attention: dict[str, RowAttention] = {
             FAST: TritonAttention(*parts, launch.FAST, processors, logits_out=False),
@@ -85,6 +93,12 @@ class SFITritonBackend(AttentionBackend):
     def shared_read_ends(self, fm: Any) -> Any:
         """Our kernels look slots up in req_to_token to their end; the stock path takes its copy first."""
         return SharedReadEnds.POST_REPLAY if self.planner.sparse else self.stock.shared_read_ends(fm)
+
+    @property
+    def pass_rows(self) -> int:
+        """Rows that a decode pass has room for: as many as the largest graph, where there are graphs."""
+        graphs = self.runner.decode_cuda_graph_runner
+        return min(self.limits.graph_rows, graphs.max_bs) if graphs else self.limits.graph_rows
 
     # -- metadata -------------------------------------------------------------------------------------------------
 
@@ -128,6 +142,10 @@ class SFITritonBackend(AttentionBackend):
                 if isinstance(selection, DeviceSelection):
                     stages = stage_mask(state.options.selector.stages())
                     self.metadata.refresh(i, state.begin_refresh(row.length), selection.line, stages)
+        tail = len(self.rows)
+        for i, _, repair in repairs_of(self.rows):
+            self.metadata.repair(i, tail, repair.positions)
+            tail += len(repair.positions)
         self.attention[self.variant].prepare(forward_batch.batch_size)
 
     # -- attention ------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
-from sfi_sglang.kernels.decode import decode, locate
+from sfi_sglang.kernels.decode import attend, locate, merge
 from sfi_sglang.kernels.launch import Launch
+from sfi_sglang.kernels.wide import attend_wide
 
 
 class RowAttention(Protocol):
@@ -61,18 +62,10 @@ class TritonAttention:
         locate(table.positions, self.req_to_token, req_pool_indices, self.metadata.rows, table.slots)
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
-        return decode(
-            q,
-            keys,
-            values,
-            self.req_to_token,
-            self.req_pool_indices,
-            self.workspace.table.slots[:, layer],
-            self.metadata.rows,
-            self.workspace.buffers,
-            torch.empty_like(q),
-            scale,
-            self._splits(q.shape[0]),
-            self.logits_out,
-            self.launch,
-        )
+        rows, buffers, splits = self.metadata.rows, self.workspace.buffers, self._splits(q.shape[0])
+        pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
+        slots = self.workspace.table.slots[:, layer]
+        attend(*pool, slots, rows, buffers, scale, splits, self.logits_out, self.launch)
+        if self.logits_out:
+            attend_wide(*pool, rows, self.metadata.pieces, buffers, scale, splits)
+        return merge(rows, buffers, torch.empty_like(q), keys.shape[1], splits, self.logits_out)

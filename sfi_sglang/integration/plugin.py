@@ -14,7 +14,7 @@ from sfi_sglang.api import admission, refusal, response
 from sfi_sglang.api.metrics import Metrics
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import server_args, wide_pass
-from sfi_sglang.scheduling.step_planner import StepPlanner
+from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
 logger = logging.getLogger(__name__)
@@ -166,6 +166,8 @@ class Plugin:
         """BEFORE Scheduler.run_batch. An error here may cost the SFI requests of the batch, never the server."""
         try:
             self.planner.read_vocabulary(scheduler)
+            if self.backend is not None:
+                self.planner.pass_rows = self.backend.pass_rows
             self.planner.plan(batch)
         except Exception as error:
             logger.exception("SFI planning failed")
@@ -173,7 +175,7 @@ class Plugin:
 
     def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """AROUND ModelRunner.forward: slow rows repair their segment in rows behind the requests'."""
-        repairs = self.planner.repairs if batch.rids is not None and batch.rids == self.planner.rids else []
+        repairs = repairs_of(self.planner.rows_for(batch.rids, batch.batch_size))
         wide = wide_pass.widen(runner, batch, repairs) if repairs else None
         if wide is None:
             if repairs:

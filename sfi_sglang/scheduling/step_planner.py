@@ -49,6 +49,15 @@ class Repair:
 DENSE_ROW = RowPlan(Step.DENSE, 0)
 
 
+REPAIR_ROWS = 8  # of one pass
+REPAIR_TOKENS = 63  # of one row
+
+
+def repairs_of(rows: Sequence[RowPlan]) -> list[tuple[int, RowPlan, Repair]]:
+    """The rows that repair: index, plan and what. Behind the rows of the requests, theirs follow in this order."""
+    return [(i, row, row.repair) for i, row in enumerate(rows) if row.repair is not None]
+
+
 class StepPlanner:
     """Plans every batch of one scheduler. Tensor-parallel ranks see the same requests and so decide alike."""
 
@@ -76,6 +85,7 @@ class StepPlanner:
         decode = batch.forward_mode.is_decode()
         room = EvidenceRoom(self.evidence_tokens)
         spare = math.inf if self.pass_rows is None else self.pass_rows - len(batch.reqs)
+        repairs = 0
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
         for i, req in enumerate(batch.reqs):
@@ -84,9 +94,10 @@ class StepPlanner:
                 continue
             if decode:
                 self.rows[i] = row = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
-                if repair := plan_repair(row, req.origin_input_ids, req.output_ids, spare):
+                if repairs < REPAIR_ROWS and (repair := plan_repair(row, req.output_ids, min(spare, REPAIR_TOKENS))):
                     self.rows[i] = replace(row, repair=repair)
                     spare -= len(repair.tokens)
+                    repairs += 1
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
                 row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
@@ -102,11 +113,6 @@ class StepPlanner:
         for req in batch.reqs:
             if requested(req):
                 req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
-
-    @property
-    def repairs(self) -> list[tuple[int, RowPlan, Repair]]:
-        """Rows of the pass at hand that repair: index, plan and what."""
-        return [(i, row, row.repair) for i, row in enumerate(self.rows) if row.repair is not None]
 
     def drop_repairs(self) -> None:
         """The pass cannot take more rows than it has requests."""
@@ -151,16 +157,15 @@ def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: 
     return RowPlan(step, length, state)
 
 
-def plan_repair(row: RowPlan, prompt: Sequence[int], outputs: Sequence[int], spare: float) -> Repair | None:
-    """What a slow row repairs, oldest first, in at most `spare` more rows of its pass. None: nothing to repair."""
+def plan_repair(row: RowPlan, outputs: Sequence[int], most: float) -> Repair | None:
+    """What a slow row repairs, oldest first, at most `most` tokens. None: nothing."""
     if row.step is not Step.SLOW or row.state is None or not row.state.options.repair:
         return None
-    start, end = row.state.exact, row.length - 1
-    end = int(min(end, start + spare))
-    if end <= start:
+    start, prompt = row.state.exact, row.state.prompt_tokens
+    count = int(min(row.length - 1 - start, most))
+    if count <= 0:
         return None
-    known = outputs[start - len(prompt) : row.length - 1 - len(prompt)]  # the input token is on the device alone
-    count = end - start
+    known = outputs[start - prompt : row.length - 1 - prompt]  # the input token is on the device alone
     return Repair(start, tuple(known[:count]), tuple(known[1 : count + 1]))
 
 

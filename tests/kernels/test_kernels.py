@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sfi_sglang.api.options import EVIDENCE_PAGE, SelectorOptions
 from sfi_sglang.attention import reference
 from sfi_sglang.kernels import coverage, evidence, rows, stages
-from sfi_sglang.kernels.decode import DecodeBuffers, decode, locate
+from sfi_sglang.kernels.decode import DecodeBuffers, attend, locate, merge
 from sfi_sglang.kernels.launch import FAST, MIXED
 from sfi_sglang.kernels.select import select
 from sfi_sglang.selection import selector
@@ -27,7 +27,7 @@ EXAMPLES = settings(max_examples=12)
 SPLITS = 4
 
 
-def table(*lines: dict[str, int]) -> torch.Tensor:
+def table_of(*lines: dict[str, int]) -> torch.Tensor:
     """Row metadata from keyword lines; unnamed columns are 0, EVIDENCE_AT is -1."""
     out = torch.zeros(len(lines), rows.COLUMNS, dtype=torch.int32)
     out[:, rows.EVIDENCE_AT.value] = -1
@@ -89,22 +89,11 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
     buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, SPLITS, EVIDENCE_PAGE, DEVICE)
     out = torch.full_like(q, torch.nan)
     slots = torch.full((len(lengths), 1, kv_heads, keep), -1, dtype=torch.int32, device=DEVICE)
-    locate(selection.to(DEVICE), req_to_token, req_pool_indices, table(*lines), slots)
-    decode(
-        q,
-        keys,
-        values,
-        req_to_token,
-        req_pool_indices,
-        slots[:, 0],
-        table(*lines),
-        buffers,
-        out,
-        dim**-0.5,
-        SPLITS,
-        False,
-        FAST,
-    )
+    locate(selection.to(DEVICE), req_to_token, req_pool_indices, table_of(*lines), slots)
+    meta = table_of(*lines)
+    pool = (q, keys, values, req_to_token, req_pool_indices)
+    attend(*pool, slots[:, 0], meta, buffers, dim**-0.5, SPLITS, False, FAST)
+    merge(meta, buffers, out, kv_heads, SPLITS, False)
     for row, line in enumerate(visible):
         for head, positions in enumerate(line):
             group_rows = slice(head * group, (head + 1) * group)
@@ -141,28 +130,16 @@ def test_evidence_and_coverage_of_a_slow_row(agreement, group, length, offset, s
         "OLD_COUNT": 9, "OLD_RECENT": recent, "OBSERVED": observed,
     }  # fmt: skip
     dense = {"SINK": 1, "RECENT": 1, "LENGTH": 1, "SPLIT": 1}
-    meta = table(dense, slow)
+    meta = table_of(dense, slow)
     pages = 4
     page_to_row = torch.full((pages,), -1, dtype=torch.int32)
     page_to_row[offset : offset + -(-(last - first) // EVIDENCE_PAGE)] = 1
     buffers = DecodeBuffers.allocate(2, kv_heads * group, kv_heads, dim, SPLITS, pages * EVIDENCE_PAGE, DEVICE)
     chosen = torch.zeros(2, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     req_pool_indices = torch.tensor([0, 1], device=DEVICE)
-    decode(
-        q,
-        keys,
-        values,
-        req_to_token,
-        req_pool_indices,
-        chosen,
-        meta,
-        buffers,
-        torch.empty_like(q),
-        dim**-0.5,
-        SPLITS,
-        True,
-        MIXED,
-    )
+    pool = (q, keys, values, req_to_token, req_pool_indices)
+    attend(*pool, chosen, meta, buffers, dim**-0.5, SPLITS, True, MIXED)
+    merge(meta, buffers, torch.empty_like(q), kv_heads, SPLITS, True)
     scores = torch.full((kv_heads, pages * EVIDENCE_PAGE), torch.nan, device=DEVICE)
     refresh_rows = torch.tensor([1, -1], dtype=torch.int32, device=DEVICE)
     mass = torch.full((2, 1, kv_heads), torch.nan, device=DEVICE)
@@ -234,7 +211,7 @@ def test_stages_and_selection(name, kv_heads, n, keep, distinct, seed):
     for i, offset in enumerate(offsets):
         scores[0, :, :, offset : offset + n] = log_f[i]
     slow = {"FIRST": 4, "CANDIDATES": n, "KEEP": keep, "STAGES": stage_mask(options.stages())}
-    meta = table(
+    meta = table_of(
         {**slow, "EVIDENCE_AT": offsets[0], "SELECTION": 2}, {}, {**slow, "EVIDENCE_AT": offsets[1], "SELECTION": 0}
     )
     refresh_rows = torch.tensor([0, 2, -1], dtype=torch.int32, device=DEVICE)
@@ -260,4 +237,4 @@ def test_every_kernel_compiles_for_hopper_without_a_gpu():
     command = [sys.executable, "-m", "tests.kernels.compile_kernels"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.count("bytes") == 23
+    assert run.stdout.count("bytes") == 24

@@ -5,7 +5,15 @@ import torch
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.scheduling.request_state import RequestState, without_exclusion
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import EvidenceRoom, Step, StepPlanner, plan_decode, plan_extend
+from sfi_sglang.scheduling.step_planner import (
+    EvidenceRoom,
+    Repair,
+    Step,
+    StepPlanner,
+    plan_decode,
+    plan_extend,
+    plan_repair,
+)
 from sfi_sglang.selection import selector
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 from sfi_sglang.selection.table import HostSelection
@@ -74,6 +82,8 @@ def test_summary_counts_used_steps_only():
         "prompt_tokens": 100,
         "inherited_tokens": 0,
         "coverage": 0.75,
+        "agreement": None,
+        "checked_tokens": 0,
     }
     assert state(prompt=1).summary(outputs=0)["coverage"] is None
 
@@ -105,3 +115,38 @@ def test_tensor_parallel_ranks_select_alike():
     whole = selector.select(log_f, 16, 40, options.selector)
     ranks = [selector.select(part, 16, 40, options.selector) for part in log_f.chunk(2, dim=1)]
     assert torch.equal(torch.cat(ranks, dim=1), whole)
+
+
+def test_a_slow_row_repairs_what_fast_steps_left_oldest_first():
+    request = state(prompt=100, min_gap=1, max_segment=5)
+    plan_extend(request, 100, total=100)
+    request.selection = SELECTION
+    outputs = list(range(1000, 1020))
+    for i in range(4):
+        row = plan_decode(request, outputs, length=101 + i, room=ROOM)
+        assert row.step is Step.FAST and plan_repair(row, outputs, 63) is None
+    assert request.exact == 100
+    row = plan_decode(request, outputs, length=105, room=ROOM)
+    assert row.step is Step.SLOW and request.exact == 100
+    assert plan_repair(row, outputs, 2) == Repair(100, (1000, 1001), (1001, 1002))
+    whole = plan_repair(row, outputs, 63)
+    assert whole == Repair(100, (1000, 1001, 1002, 1003), (1001, 1002, 1003))  # the fifth is known to the device alone
+    assert plan_repair(row, outputs, 0) is None
+    request.repaired(105, 102, torch.tensor(1))
+    assert request.exact == 102
+    request.repaired(105, 104, torch.tensor(2))
+    assert request.exact == 105
+    request.release(tokens=106)
+    assert request.agreed == (3, 4)
+    assert request.summary(outputs=6)["agreement"] == 0.75
+
+
+def test_dense_steps_keep_an_exact_context_exact():
+    request = state(prompt=60)
+    plan_extend(request, 60, total=60)
+    for i in range(3):
+        assert plan_decode(request, [0] * 8, length=61 + i, room=ROOM).step is Step.DENSE
+    assert request.exact == 63
+    request.exact = 50  # a fast step came before
+    plan_decode(request, [0] * 8, length=64, room=ROOM)
+    assert request.exact == 50

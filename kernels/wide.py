@@ -1,0 +1,117 @@
+"""Attention of wide rows: a row and the tokens that it repairs read the K and V of their request together.
+
+A row's queries are batch rows of their own (`TAIL` and the ones after it, itself last), causal among themselves. They
+are cut into tiles of QUERIES query heads of one KV head, and the context into splits of SPLIT tokens; the host lists
+the pieces that have work, tiles of one split beside each other so that they share it in the L2 cache. Partial results
+go where those of single rows go, and the same merge joins them (kernels/decode.py).
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sfi_sglang.kernels.decode import EMPTY, LOG2E, DecodeBuffers
+from sfi_sglang.kernels.launch import CHAINED, WIDE, chained
+from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
+from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
+
+QUERIES = 64  # query heads of a tile: the rows of one tl.dot
+
+
+def tile_tokens(group: int) -> int:
+    """Tokens of one tile, for `group` query heads per KV head."""
+    return QUERIES // triton.next_power_of_2(group)
+
+
+@triton.jit
+def _attend_wide(
+    q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
+    logits, scale_log2, stride_tokens, stride_logits,
+    KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr, COLS: tl.constexpr, CHAINED: tl.constexpr,
+):  # fmt: skip
+    """One piece of one KV head: a tile's queries over up to SPLIT tokens. GP: G, padded to a power of two."""
+    head, piece = tl.program_id(0), tl.program_id(1)
+    row = tl.load(pieces + piece * 3)
+    tile, split = tl.load(pieces + piece * 3 + 1), tl.load(pieces + piece * 3 + 2)
+    chained(CHAINED)
+    if row < 0:
+        return
+    m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
+    own = rows + row * COLS
+    width = tl.load(own + QUERIES_OF)
+    query, g = tile * (M // GP) + m_ids // GP, m_ids % GP
+    real = (query < width) & (g < G)
+    batch_row = tl.where(query == width - 1, row, tl.load(own + TAIL) + query)
+    batch_row = tl.where(real, batch_row, row)
+    limit = tl.where(real, tl.load(rows + batch_row * COLS + LENGTH), 0)  # tokens that a query sees, its own included
+    size = tl.load(own + SPLIT)
+    lo = split * size
+    hi = tl.minimum(lo + size, tl.max(limit, 0))
+    if lo >= hi:
+        return
+    tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
+    q_line = (batch_row * KV + head) * G + g
+    q = tl.load(q_ptr + q_line[:, None] * D + d_ids[None, :], mask=real[:, None], other=0.0)
+    best = tl.full([M], EMPTY, tl.float32)
+    total = tl.zeros([M], tl.float32)
+    candidate_total = tl.zeros([M], tl.float32)
+    acc = tl.zeros([M, D], tl.float32)
+    taken = real & (query == width - 1) & (tl.load(own + EVIDENCE_AT) >= 0)  # leaves evidence
+    evidence = tl.max(taken.to(tl.int32), 0) != 0
+    first = tl.load(own + FIRST)
+    last = first + tl.load(own + CANDIDATES)
+    line = (head * G + g) * stride_logits + tl.load(own + EVIDENCE_AT) - first
+    slot = tl.load(tokens + lo + tl.arange(0, BLOCK), mask=lo + tl.arange(0, BLOCK) < hi, other=0).to(tl.int64)
+    for start in range(lo, hi, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
+        k = tl.load(k_ptr + offset, mask=i[:, None] < hi, other=0.0)
+        v = tl.load(v_ptr + offset, mask=i[:, None] < hi, other=0.0)
+        slot = tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+        qk = tl.dot(q, tl.trans(k)) * scale_log2
+        qk = tl.where(i[None, :] < tl.minimum(limit, hi)[:, None], qk, EMPTY)
+        new_best = tl.maximum(best, tl.max(qk, 1))
+        p = tl.where(qk > EMPTY, tl.exp2(qk - new_best[:, None]), 0.0)
+        shrink = tl.exp2(best - new_best)
+        acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
+        total = total * shrink + tl.sum(p, 1)
+        if evidence:
+            candidate = (i >= first) & (i < last) & (i < hi)
+            tl.store(logits + line[:, None] + i[None, :], qk, mask=candidate[None, :] & taken[:, None])
+            candidate_total = candidate_total * shrink + tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
+        best = new_best
+    seen = real & (limit > lo)
+    part = ((batch_row * KV + head) * SPLITS + split) * G + g
+    tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=seen[:, None])
+    tl.store(part_lse + part, best + tl.log2(total), mask=seen)
+    lse = tl.where(candidate_total > 0, best + tl.log2(candidate_total), EMPTY)
+    tl.store(part_candidates + part, lse, mask=seen)
+
+
+def attend_wide(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    req_to_token: Tensor,
+    req_pool_indices: Tensor,
+    rows: Tensor,
+    pieces: Tensor,
+    buffers: DecodeBuffers,
+    scale: float,
+    splits: int,
+) -> None:
+    """Partial results of the wide rows, beside those of `decode.attend`, whose arguments these are.
+
+    pieces: int32 [n, 3], a wide row, a tile of its queries and a split of its context; row -1 for none.
+    """
+    _, heads, dim = q.shape
+    kv_heads = keys.shape[1]
+    group = heads // kv_heads
+    _attend_wide[(kv_heads, pieces.shape[0])](
+        q, keys, values, req_to_token, req_pool_indices, rows, pieces,
+        buffers.out, buffers.lse, buffers.candidates, buffers.logits,
+        scale * LOG2E.value, req_to_token.stride(0), buffers.logits.stride(0),
+        KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, BLOCK=WIDE.tokens(dim),
+        SPLITS=splits, COLS=COLUMNS, num_warps=WIDE.warps, num_stages=WIDE.stages, **CHAINED,
+    )  # fmt: skip
