@@ -38,6 +38,7 @@ ENGINE = {
     "sampling_backend": "pytorch", "disable_prefill_cuda_graph": True, "chunked_prefill_size": 16384,
     "log_level": "warning",
 }  # fmt: skip
+REPAIRS = {"on": {"": True}, "off": {"": False}, "both": {"": True, " unrepaired": False}}
 OURS = {"decode_attention_backend": "sfi", "radix_cache_backend": "sfi"}
 STOCK = {"decode_attention_backend": "flashinfer"}
 
@@ -125,6 +126,7 @@ def main(
     model: Annotated[str, typer.Argument(help="folder with a server_args.json")],
     cases: Annotated[str, typer.Option(help="batch x context tokens, comma-separated")] = "8x8192,8x32768,1x65536",
     periods: Annotated[str, typer.Option(help="steps between refreshes")] = "20,40",
+    repairs: Annotated[str, typer.Option(help=f"K and V of fast steps: {', '.join(REPAIRS)}")] = "on",
     budget: int = 1536,
     tokens: Annotated[int, typer.Option(help="decoded tokens per run")] = 168,
     repeats: int = 3,
@@ -138,7 +140,8 @@ def main(
     if not stock:
         for length in map(int, periods.split(",")):
             options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": length}
-            modes[f"sfi/{length}"] = options
+            for name, repair in REPAIRS[repairs].items():
+                modes[f"sfi/{length}{name}"] = {**options, "repair": repair}
     period = math.lcm(*map(int, periods.split(",")))  # of all modes together
     os.environ[EXECUTOR_ENV] = executor
     engine = launch(model, stock, json.loads(engine_arguments))
@@ -183,7 +186,7 @@ def main(
     console.print(table)
     if out:
         settings = {"model": Path(model).name, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
-        settings["executor"] = executor
+        settings |= {"executor": executor, "repairs": repairs}
         results = [cell.summary() for cell in cells]
         out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1) + "\n")
         console.print(f"plot: {plot_decode(out)}")
