@@ -6,11 +6,15 @@ The value rides on the sampling parameters and reaches the server as `custom_par
 
 import copy
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import sglang
 
 from sfi_sglang import sglang_symbols
 from sfi_sglang.api.options import parse_sfi
+
+Function = Callable[..., Any]
 
 
 def install() -> None:
@@ -23,24 +27,25 @@ def install() -> None:
         return
     for target in sglang_symbols.FRONTEND_TARGETS:
         sglang_symbols.resolve(target)
-    for target, wrapper in (
-        (sglang_symbols.GEN, _gen),
-        (sglang_symbols.PROGRAM_RUN, _program),
-        (sglang_symbols.PROGRAM_RUN_BATCH, _program),
-        (sglang_symbols.RUN_PROGRAM, _run_program),
-        (sglang_symbols.RUN_PROGRAM_BATCH, _run_program),
-        (sglang_symbols.RESOLVE_PARAMS, _resolve_params),
-        (sglang_symbols.SRT_KWARGS, _srt_kwargs),
-    ):
+    wrappers: dict[str, Callable[[Function], Function]] = {
+        sglang_symbols.GEN: _gen,
+        sglang_symbols.PROGRAM_RUN: _program,
+        sglang_symbols.PROGRAM_RUN_BATCH: _program,
+        sglang_symbols.RUN_PROGRAM: _run_program,
+        sglang_symbols.RUN_PROGRAM_BATCH: _run_program,
+        sglang_symbols.RESOLVE_PARAMS: _resolve_params,
+        sglang_symbols.SRT_KWARGS: _srt_kwargs,
+    }
+    for target, wrapper in wrappers.items():
         owner, name = target.rsplit(".", 1)
         setattr(sglang_symbols.resolve(owner), name, wrapper(sglang_symbols.resolve(target)))
     sglang.gen = sglang_symbols.resolve(sglang_symbols.GEN)
     sglang.gen.sfi = True
 
 
-def _gen(original):
+def _gen(original: Function) -> Function:
     @functools.wraps(original)
-    def gen(*args, sfi=None, **kwargs):
+    def gen(*args: Any, sfi: Any = None, **kwargs: Any) -> Any:
         expression = original(*args, **kwargs)
         if sfi is not None:
             parse_sfi(sfi)
@@ -52,11 +57,11 @@ def _gen(original):
     return gen
 
 
-def _program(original):
+def _program(original: Function) -> Function:
     """run and run_batch build their default parameters inside: hand `sfi` on through a copy of the program."""
 
     @functools.wraps(original)
-    def run(self, *args, sfi=None, **kwargs):
+    def run(self: Any, *args: Any, sfi: Any = None, **kwargs: Any) -> Any:
         parse_sfi(sfi)
         program = copy.copy(self)
         program.sfi = sfi
@@ -65,19 +70,20 @@ def _program(original):
     return run
 
 
-def _run_program(original):
+def _run_program(original: Function) -> Function:
+    position = 1 if original.__name__ == "run_program" else 0  # of the parameters: after func_kwargs, or directly
+
     @functools.wraps(original)
-    def run_program(program, backend, func_args, *args, **kwargs):
-        position = 1 if original.__name__ == "run_program" else 0  # after func_kwargs, or directly
+    def run_program(program: Any, backend: Any, func_args: Any, *args: Any, **kwargs: Any) -> Any:
         args[position].sfi = getattr(program, "sfi", None)
         return original(program, backend, func_args, *args, **kwargs)
 
     return run_program
 
 
-def _resolve_params(original):
+def _resolve_params(original: Function) -> Function:
     @functools.wraps(original)
-    def resolve(self, sampling_params):
+    def resolve(self: Any, sampling_params: Any) -> Any:
         resolved = original(self, sampling_params)
         if (sfi := getattr(sampling_params, "sfi", None)) is not None:
             resolved.sfi = sfi
@@ -86,10 +92,10 @@ def _resolve_params(original):
     return resolve
 
 
-def _srt_kwargs(original):
+def _srt_kwargs(original: Function) -> Function:
     @functools.wraps(original)
-    def to_srt_kwargs(self):
-        kwargs = original(self)
+    def to_srt_kwargs(self: Any) -> dict[str, Any]:
+        kwargs: dict[str, Any] = original(self)
         if (sfi := getattr(self, "sfi", None)) is not None:
             kwargs["custom_params"] = {"sfi": sfi}
         return kwargs

@@ -1,10 +1,11 @@
-"""The request schema: what is accepted, and that every refusal names the field."""
+"""The request schema: what is accepted, and in which words the rest is refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfi_sglang.api.options import SFIOptions, parse_sfi
+from sfi_sglang.api.options import SelectorOptions, SFIOptions, parse_sfi
+from sfi_sglang.api.refusal import field_of
 
 
 def test_off_on_and_defaults():
@@ -15,35 +16,84 @@ def test_off_on_and_defaults():
     assert options.selector.name() == "span"
 
 
+COUNT = "expected a whole number from 1 to 1048576, got"
+STAGES = "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span)"
+OPTIONS = "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector)"
+
+
 @pytest.mark.parametrize(
-    ("value", "field"),
+    ("value", "message"),
     [
-        ({"budget": 0}, "sfi.budget"),
-        ({"budget": -5}, "sfi.budget"),
-        ({"budget": 1.5}, "sfi.budget"),
-        ({"budget": "512"}, "sfi.budget"),
-        ({"budget": True}, "sfi.budget"),
-        ({"budget": None}, "sfi.budget"),
-        ({"budget": 10**12}, "sfi.budget"),
-        ({"sink": -1}, "sfi.sink"),
-        ({"recent": 0}, "sfi.recent"),
-        ({"min_gap": 0}, "sfi.min_gap"),
-        ({"max_segment": 8, "min_gap": 16}, "max_segment"),
-        ({"policy": "always"}, "sfi.policy"),
-        ({"selector": "papers"}, "sfi.selector"),
-        ({"selector": "prior+spam"}, "sfi.selector"),
-        ({"selector": {"span": 1}}, "sfi.selector.span"),
-        ({"selector": {"spam": True}}, "sfi.selector.spam"),
-        ({"selector": []}, "sfi.selector"),
-        ({"budjet": 5}, "sfi.budjet"),
-        ("yes", "sfi"),
-        (1, "sfi"),
-        ([], "sfi"),
+        ({"budget": 0}, f"sfi.budget: {COUNT} 0"),
+        ({"budget": -5}, f"sfi.budget: {COUNT} -5"),
+        ({"budget": 1.5}, f"sfi.budget: {COUNT} 1.5"),
+        ({"budget": "512"}, f'sfi.budget: {COUNT} "512"'),
+        ({"budget": True}, f"sfi.budget: {COUNT} true"),
+        ({"budget": None}, f"sfi.budget: {COUNT} null"),
+        ({"budget": 10**12}, f"sfi.budget: {COUNT} 1000000000000"),
+        ({"budget": "x" * 99}, f'sfi.budget: {COUNT} "{"x" * 59}...'),
+        ({"sink": -1}, "sfi.sink: expected a whole number from 0 to 1048576, got -1"),
+        ({"max_segment": 8, "min_gap": 16}, "sfi.max_segment: expected at least min_gap (16), got 8"),
+        ({"max_segment": 8}, "sfi.max_segment: expected at least min_gap (16), got 8"),
+        ({"min_gap": 100}, "sfi.min_gap: expected at most max_segment (64), got 100"),
+        ({"policy": "foo"}, 'sfi.policy: expected one of sentence, structural, periodic, never, got "foo"'),
+        ({"carry": ["inherit"]}, 'sfi.carry: expected one of fresh, inherit, merge, got ["inherit"]'),
+        ({"repair": 1}, "sfi.repair: expected true or false, got 1"),
+        ({"selector": "papers"}, f'sfi.selector: unknown stage "papers", did you mean paper? {STAGES}'),
+        ({"selector": "prior+spam"}, f'sfi.selector: unknown stage "spam", did you mean span? {STAGES}'),
+        ({"selector": ""}, f'sfi.selector: unknown stage "" {STAGES}'),
+        ({"selector": []}, f"sfi.selector: expected a preset, stages or an object of stages, got [] {STAGES}"),
+        ({"selector": {"span": 1}}, "sfi.selector.span: expected true or false, got 1"),
+        (
+            {"selector": {"spam": True}},
+            "sfi.selector.spam: unknown option, did you mean span? (options: agreement, prior, nms, exclusion, span)",
+        ),
+        ({"budgt": 5}, f"sfi.budgt: unknown option, did you mean budget? {OPTIONS}"),
+        (
+            {"x": 5, "sink": -1},
+            f"sfi.sink: expected a whole number from 0 to 1048576, got -1; sfi.x: unknown option {OPTIONS}",
+        ),
+        ({"policy": "\ud800"}, 'sfi.policy: "\\ud800" is not valid text'),
+        ("yes", 'sfi: expected true, false or an object of options, got "yes"'),
+        (1, "sfi: expected true, false or an object of options, got 1"),
+        ([], "sfi: expected true, false or an object of options, got []"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(value, field):
-    with pytest.raises(ValueError, match=field):
+def test_a_wrong_value_is_refused_in_words(value, message):
+    with pytest.raises(ValueError) as refused:
         parse_sfi(value)
+    assert str(refused.value) == message
+    assert message.startswith(f"{field_of(message)}: ")
+
+
+def test_of_many_wrong_fields_three_are_named():
+    with pytest.raises(ValueError) as refused:
+        parse_sfi(dict.fromkeys("abcdefg", 0))
+    assert [part.split(":")[0] for part in str(refused.value).split("; ")] == ["sfi.a", "sfi.b", "sfi.c", "and 4 more"]
+
+
+def test_a_message_of_others_has_no_field_of_ours():
+    assert field_of("sfi: not available on this server: it is off") == "sfi"
+    assert field_of("temperature must be non-negative") is None and field_of("sfiction: no") is None
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+    max_leaves=5,
+)
+names = st.sampled_from([*SFIOptions.model_fields, *SelectorOptions.model_fields]) | st.text()
+
+
+@given(anything | st.dictionaries(names, anything | st.dictionaries(names, anything)))
+def test_no_refusal_speaks_of_the_library_behind_it(value):
+    try:
+        parse_sfi(value)
+    except ValueError as error:
+        message = str(error)
+        assert (field_of(message) or "").startswith("sfi") and "\n" not in message
+        assert not any(words in message for words in ("Value error", "Input should", "instance of", "valid dict"))
+        assert message.encode(), "every JSON encoder takes it"
 
 
 @given(
@@ -82,3 +132,9 @@ def test_recent_start_keeps_at_least_recent_tokens(length, sink, recent):
 def test_policy_never_selects_nothing():
     assert SFIOptions(budget=512, policy="never").dense_limit == 4 + 256
     assert SFIOptions(budget=512).dense_limit == 4 + 512 + 256
+
+
+def test_a_prefill_selects_where_the_next_token_would_not_fit():
+    options = SFIOptions(budget=512)  # visible: 4 + 512 + 256
+    assert not options.selects_at(771) and options.selects_at(772)
+    assert not SFIOptions(budget=512, policy="never").selects_at(100_000)
