@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}  # what follows --
+
 Server = Annotated[str | None, typer.Option(help="URL of a running server")]
 Launch = Annotated[
     str | None,
@@ -51,13 +53,19 @@ def parse(name: str, text: str) -> Any:
         raise ValueError(f"{name}: no JSON ({error})") from None
 
 
-def numbers(name: str, text: str) -> list[float]:
+def load_values(text: str, arrivals: str) -> list[float]:
+    """
+    Raises:
+        ValueError: no numbers above 0, or a part of a client.
+    """
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{name}: {text!r} must be numbers with commas between") from None
-    if min(values) <= 0:
-        raise ValueError(f"{name}: must be above 0")
+        raise ValueError(f"--loads: {text!r} must be numbers with commas between") from None
+    if not min(values) > 0:
+        raise ValueError("--loads: must be above 0")
+    if arrivals == "closed" and not all(value.is_integer() for value in values):
+        raise ValueError(f"--loads: {text!r} must be whole clients unless --arrivals is poisson or trace")
     return values
 
 

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import openai
+
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.trajectory.records import Header, Mode, Run, Writer
 
@@ -53,7 +55,7 @@ class Experiment:
 
         Raises:
             RuntimeError: the server's prefix cache cannot be emptied.
-            openai.OpenAIError: warming up failed.
+            ConnectionError: warming up failed.
         """
         done = {(run.mode, run.load, run.repeat) for run in writer.runs}
         for cell in self.cells():
@@ -72,8 +74,11 @@ class Experiment:
             if self.header.cache == "cold":
                 raise
         if self.header.cache == "warm":
-            for work in self.works:
-                work.warm()
+            try:
+                for work in self.works:
+                    work.warm()
+            except openai.OpenAIError as error:
+                raise ConnectionError(f"server: warming up its cache failed: {error}") from None
 
     def _run_cell(self, cell: Cell) -> list[Run]:
         """All runs, held back until the last has ended: a cell broken off is repeated whole."""

@@ -4,13 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from sfi_sglang.client.call import Call, Record
+from sfi_sglang.trajectory.trace import read_text
 
 Mode = Literal["dense", "sfi"]
+Line = TypeVar("Line", bound=Record)
 
 
 class Run(Record):
@@ -73,17 +75,28 @@ def read(path: Path) -> Results:
     """A result file; a line cut short by an interrupted run is left out.
 
     Raises:
-        ValueError: no result file, or another version's.
+        ValueError: no file, no result file, or another version's; names the file and the line.
     """
-    header, *lines = path.read_text().splitlines() or [""]
-    runs = []
-    for number, line in enumerate(lines):
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    header, *lines = read_text(path).splitlines() or [""]
+    results = Results(header=_parsed(Header, header, path, 1), runs=[])
+    for number, line in enumerate(lines, 2):
         try:
-            runs.append(Run.model_validate_json(line))
+            results.runs.append(_parsed(Run, line, path, number))
         except ValueError:
-            if number + 1 < len(lines):
+            if number <= len(lines):
                 raise
-    return Results(header=Header.model_validate_json(header), runs=runs)
+    return results
+
+
+def _parsed(model: type[Line], text: str, path: Path, number: int) -> Line:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise ValueError(f"{path}:{number}: no result file of sfi-bench run or live ({what})") from None
 
 
 class Writer:

@@ -8,12 +8,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from sfi_sglang.trajectory.cells import Slo
 from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.origin import origin
 from sfi_sglang.trajectory.plot_style import legend
 from sfi_sglang.trajectory.plots import figures
 from sfi_sglang.trajectory.records import Results
-from sfi_sglang.trajectory.summary import Slo, Summary, summarise
+from sfi_sglang.trajectory.summary import Summary, summarise
 from sfi_sglang.trajectory.tables import tables
 
 SHAPE: dict[str, Any] = {

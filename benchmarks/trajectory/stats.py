@@ -88,11 +88,11 @@ def ratio(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Rati
 
 
 def _mean(total: Floats, n: Floats, axis: int) -> Floats:
-    return np.divide(total.sum(axis), n.sum(axis))
+    return np.asarray(total.sum(axis) / n.sum(axis))
 
 
 def _ratio_of_means(first: Floats, n_first: Floats, second: Floats, n_second: Floats, axis: int) -> Floats:
-    return np.divide(_mean(first, n_first, axis), _mean(second, n_second, axis))
+    return _mean(first, n_first, axis) / _mean(second, n_second, axis)
 
 
 def _totals(values: Iterable[Sequence[float]]) -> tuple[Floats, Floats]:

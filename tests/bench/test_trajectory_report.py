@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfi_sglang.trajectory.cells import Slo
 from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.report import markdown, write_report
-from sfi_sglang.trajectory.summary import Slo, summarise
+from sfi_sglang.trajectory.summary import summarise
 from tests.made_runs import both, failing, idle, made, results
 
 

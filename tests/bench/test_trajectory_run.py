@@ -1,6 +1,5 @@
 """Cells, starts, resuming and the replay, without a server."""
 
-import itertools
 import json
 import threading
 import time
@@ -10,13 +9,10 @@ from typing import ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from sfi_sglang.client.call import Call
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.client.openai_stream import make_client
-from sfi_sglang.trajectory.arguments import numbers, sfi_option
-from sfi_sglang.trajectory.cli import app, make_workload
 from sfi_sglang.trajectory.experiment import Cell, Experiment
 from sfi_sglang.trajectory.records import Header, Run, Writer, covered, read
 from sfi_sglang.trajectory.replay import Replay
@@ -206,25 +202,10 @@ def test_no_server_is_a_failure_not_a_crash():
     assert len(calls) == 1 and "APIConnectionError" in calls[0].error
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "smoke"], "give either --server URL or --launch MODEL"),
-        (["run", "smoke", "--server", "http://127.0.0.1:1"], "no models at"),
-        (["report", "absent.jsonl"], "absent.jsonl"),
-    ],
-)
-def test_the_command_line_says_what_is_wrong(arguments, message):
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code != 0 and message in str(result.exception)
-
-
-def test_options_are_checked_by_name():
-    for wrong, name in itertools.product(("1,x", "0"), ("--loads",)):
-        with pytest.raises(ValueError, match=name):
-            numbers(name, wrong)
-    for wrong in ("false", "[]", "{"):
-        with pytest.raises(ValueError, match="--sfi"):
-            sfi_option(wrong)
-    with pytest.raises(ValueError, match="workload"):
-        make_workload("absent", None, {}, None)
+def test_a_line_that_is_no_trajectory_is_named(tmp_path):
+    path, works = tmp_path / "r.jsonl", [Sleeper("a"), Sleeper("b")]
+    experiment(works).run(Writer(path, header(), 2))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], '{"mode": "dense"}', *lines[2:]]))
+    with pytest.raises(ValueError, match=r"r\.jsonl:3: no result file of .* \(load: Field required\)"):
+        read(path)
