@@ -26,7 +26,9 @@ LAYERS, KV_HEADS, ROWS, DIM = 30, 3, 48, 64
 MODES = ("fresh", "inherit", "merge")
 
 
-def first_selection(mode: str, keys: torch.Tensor, queries: torch.Tensor, memory: Inherited, options: SFIOptions):
+def first_selection(
+    mode: str, keys: torch.Tensor, queries: torch.Tensor, memory: Inherited, options: SFIOptions
+) -> torch.Tensor:
     """keys [KV, L, D] and queries [KV, R, D] stand for every layer; returns positions [layers, KV, k]."""
     sink, recent_start = options.sink, options.recent_start(keys.shape[1])
     candidates = reuse.candidate_positions(memory, sink, recent_start) if mode == "inherit" else None
@@ -50,7 +52,7 @@ def inherited_memory(
     """A memory of `budget` random positions per layer and KV head, left by the previous turn."""
     covered = prefix - recent
     positions = torch.stack([4 + torch.randperm(covered - 4)[:budget].sort().values for _ in range(kv_heads)])
-    snapshot = Snapshot(positions.int().expand(layers, -1, -1).contiguous().to(device), covered, (b"",))
+    snapshot = Snapshot(positions.int().expand(layers, -1, -1).contiguous().to(device), 4, covered, (b"",))
     return Inherited(snapshot, prefix)
 
 

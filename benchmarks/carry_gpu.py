@@ -10,6 +10,7 @@ device, or a copy to pinned host memory and back.
 import json
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +56,7 @@ class Turn:
         return state
 
 
-def timed(run, device: str) -> tuple[float, Any]:
+def timed(run: Callable[[], Any], device: str) -> tuple[float, Any]:
     """Milliseconds of `run`, device work included, and its result."""
     if device == "cuda":
         torch.cuda.synchronize()
@@ -88,7 +89,7 @@ def main(
                 for mode in MODES:
                     found[mode], state = timed(partial(turn.first_selection, mode), device)
                     assert state.selection is not None
-                    snapshot = state.selection.snapshot(state.count)
+                    snapshot = state.selection.snapshot(state.count, 4, state.recent_start, ()).positions
                     state.release(0)
                 host = torch.empty(snapshot.shape, dtype=torch.int32, pin_memory=device == "cuda")
                 found["copy on device"], _ = timed(snapshot.clone, device)

@@ -10,7 +10,7 @@ import json
 import statistics
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import requests
 import typer
@@ -34,13 +34,13 @@ STOCK_FLAGS = [
 WARM_UP = 2  # tokens
 
 
-def inter_token_latencies(url: str, prompt: str, sfi: dict | None, tokens: int) -> list[float]:
+def inter_token_latencies(url: str, prompt: str, sfi: dict[str, Any] | None, tokens: int) -> list[float]:
     """Milliseconds between streamed tokens of one greedy request."""
-    params: dict = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens, "custom_params": {"sfi": sfi}}
-    if sfi is None:
-        del params["custom_params"]
+    params: dict[str, Any] = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens}
+    if sfi is not None:
+        params["custom_params"] = {"sfi": sfi}
     stamps = []
-    body: dict = {"text": prompt, "stream": True, "sampling_params": params}
+    body: dict[str, Any] = {"text": prompt, "stream": True, "sampling_params": params}
     with requests.post(f"{url}/generate", json=body, stream=True, timeout=600) as reply:
         reply.raise_for_status()
         for line in reply.iter_lines():

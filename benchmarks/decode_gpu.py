@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -41,6 +41,8 @@ ENGINE = {
 REPAIRS = {"on": {"": True}, "off": {"": False}, "both": {"": True, " unrepaired": False}}
 OURS = {"decode_attention_backend": "sfi", "radix_cache_backend": "sfi"}
 STOCK = {"decode_attention_backend": "flashinfer"}
+Options = dict[str, Any] | None  # of SFI
+Stamps = np.ndarray[tuple[int], np.dtype[np.float64]]  # seconds
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Cell:
     def mean(self) -> float:
         return statistics.median(statistics.mean(run) for run in self.runs)
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         steps = np.concatenate([np.array(run) for run in self.runs])
         p10, p50, p90, p99 = np.percentile(steps, [10, 50, 90, 99])
         means = [statistics.mean(run) for run in self.runs]
@@ -73,20 +75,21 @@ def parse_cases(text: str) -> list[tuple[int, int]]:
     return [(int(batch), int(context)) for batch, context in pairs]
 
 
-async def stream(engine, prompt: list[int], sfi: dict | None, tokens: int) -> AsyncIterator[dict]:
+async def stream(engine: Any, prompt: list[int], sfi: Options, tokens: int) -> AsyncIterator[dict[str, Any]]:
     """One request's meta_info, chunk by chunk; greedy, always `tokens` tokens."""
-    params: dict = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens}
+    params: dict[str, Any] = {"temperature": 0, "ignore_eos": True, "max_new_tokens": tokens}
     if sfi:
         params["custom_params"] = {"sfi": sfi}
     async for chunk in await engine.async_generate(input_ids=prompt, sampling_params=params, stream=True):
         yield chunk["meta_info"]
 
 
-async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int) -> tuple[list[np.ndarray], list[int]]:
+async def decode(engine: Any, prompts: list[list[int]], sfi: Options, tokens: int) -> tuple[list[Stamps], list[int]]:
     """When each request's tokens came (seconds), and its slow steps."""
 
-    async def one(prompt):
-        stamps, info = [], {}
+    async def one(prompt: list[int]) -> tuple[Stamps, int]:
+        stamps: list[float] = []
+        info: dict[str, Any] = {}
         async for info in stream(engine, prompt, sfi, tokens):
             stamps += [time.perf_counter()] * (info["completion_tokens"] - len(stamps))
         return np.array(stamps), (info.get("sfi") or {}).get("slow_steps", 0)
@@ -95,7 +98,7 @@ async def decode(engine, prompts: list[list[int]], sfi: dict | None, tokens: int
     return [stamps for stamps, _ in replies], [slow for _, slow in replies]
 
 
-def step_times(stamps: list[np.ndarray], period: int) -> list[float]:
+def step_times(stamps: list[Stamps], period: int) -> list[float]:
     """Milliseconds of the steps that all requests share, as many as make whole periods. Long prompts arrive one after
     the other, and while a later one is taken in, the earlier ones wait.
 
@@ -104,16 +107,18 @@ def step_times(stamps: list[np.ndarray], period: int) -> list[float]:
     Raises:
         ValueError: not one period long.
     """
-    begin, end = max(times[WARM_UP] for times in stamps), min(times[-1] for times in stamps)
-    shared = [times[(times >= begin) & (times <= end)] for times in stamps]
+    begin, end = max(came[WARM_UP] for came in stamps), min(came[-1] for came in stamps)
+    shared = [came[(came >= begin) & (came <= end)] for came in stamps]
     count = (min(map(len, shared)) - 1) // period * period
     if not count:
         raise ValueError(f"tokens: the requests share fewer than {period} steps, more are needed")
-    steps = np.diff(np.array([times[: count + 1] for times in shared]), axis=1)
-    return (np.median(steps, axis=0) * 1e3).tolist()
+    steps = np.diff(np.array([came[: count + 1] for came in shared]), axis=1)
+    times: list[float] = (np.median(steps, axis=0) * 1e3).tolist()
+    return times
 
 
-def launch(model: str, stock: bool, arguments: dict):
+def launch(model: str, stock: bool, arguments: dict[str, Any]) -> Any:
+    """The Engine."""
     import sglang
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
@@ -136,7 +141,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="write JSON here and a plot beside it")] = None,
 ) -> None:
     """Dense and SFI decode, interleaved."""
-    modes: dict[str, dict | None] = {"dense": None}
+    modes: dict[str, Options] = {"dense": None}
     if not stock:
         for length in map(int, periods.split(",")):
             options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": length}

@@ -8,6 +8,7 @@ the visible tokens, scores once in and once out.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +21,10 @@ import typer
 from benchmarks.attention_bench import DEVICE, DTYPE, GPU, SHAPES, Bench, graph_time, time_once
 from benchmarks.decode_gpu import parse_cases
 from sfi_sglang.api.options import PROMPT_QUERIES, SFIOptions
-from sfi_sglang.attention.workspace import MB
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.kernels import evidence
 from sfi_sglang.kernels.launch import FAST, MIXED
+from sfi_sglang.selection.limits import MB
 from sfi_sglang.terminal import console
 
 
@@ -61,7 +62,7 @@ def _read(k_ptr, v_ptr, slots, out, n, KV: tl.constexpr, D: tl.constexpr, BLOCK:
     tl.store(out + line * KV + head, tl.sum(total))
 
 
-def read_only(bench: Bench, tokens: int):
+def read_only(bench: Bench, tokens: int) -> Callable[[], None]:
     """As many random keys and values of single KV heads as a fast step reads, and nothing else: what their place in
     memory costs. A program reads 64 of each, and a GPU holds many programs."""
     shape, n = bench.limits, 64
@@ -69,7 +70,7 @@ def read_only(bench: Bench, tokens: int):
     slots = torch.randint(bench.keys.shape[1], (*grid[::-1], n), dtype=torch.int32, device=DEVICE)
     out = torch.empty(grid[::-1], device=DEVICE)
 
-    def run():
+    def run() -> None:
         for layer in range(shape.layers):
             keys, values = bench.keys[layer % 2], bench.values[layer % 2]
             _read[grid](keys, values, slots, out, n, KV=shape.kv_heads, D=shape.dim, BLOCK=32, num_warps=4)
@@ -103,7 +104,7 @@ def flashinfer(bench: Bench, per_head: bool) -> float:
     wrapper.plan(indptr, index, last, group, kv_heads, shape.dim, 1, **kinds)
     q = bench.q.view(rows, group, shape.dim)
 
-    def run():
+    def run() -> None:
         for layer in range(shape.layers):
             wrapper.run(
                 q, tuple(pool[layer % 2].view(-1, 1, kv_heads, shape.dim) for pool in (bench.keys, bench.values))
@@ -112,7 +113,7 @@ def flashinfer(bench: Bench, per_head: bool) -> float:
     return graph_time(run)
 
 
-def prompt(bench: Bench):
+def prompt(bench: Bench) -> Callable[[], None]:
     """The evidence of a prompt's last queries, as a function to be timed."""
     shape, first = bench.limits, bench.options.sink
     count = bench.options.candidates(bench.context)
@@ -120,7 +121,7 @@ def prompt(bench: Bench):
     queries = torch.randn(shape.kv_heads, rows, shape.dim, dtype=DTYPE, device=DEVICE)
     slots = bench.req_to_token[0, first : first + count].expand(shape.kv_heads, count)
 
-    def run():
+    def run() -> None:
         for layer in range(shape.layers):
             line = bench.workspace.scores[0, layer, :, :count]
             evidence.prompt_evidence(queries, bench.keys[layer % 2], slots, bench.scale, False, line)

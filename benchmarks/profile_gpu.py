@@ -18,12 +18,12 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from benchmarks.decode_gpu import WARM_UP, decode, launch, parse_cases, stream
+from benchmarks.decode_gpu import WARM_UP, Options, decode, launch, parse_cases, stream
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.terminal import console
 
@@ -61,7 +61,7 @@ def family(name: str) -> str:
     return re.split(r"[<(]", name)[0].split("::")[-1]
 
 
-def analyse(trace: dict, batch: int, context: int, mode: str) -> Profile:
+def analyse(trace: dict[str, Any], batch: int, context: int, mode: str) -> Profile:
     """
     trace: of Chrome's format, as torch.profiler writes it.
 
@@ -95,13 +95,13 @@ def analyse(trace: dict, batch: int, context: int, mode: str) -> Profile:
     return Profile(batch, context, mode, n, *middles, kernels)
 
 
-async def record(engine, prompts: list[list[int]], options: list[dict | None], tokens: int) -> dict:
+async def record(engine: Any, prompts: list[list[int]], options: list[Options], tokens: int) -> dict[str, Any]:
     """Trace of the last steps that all requests share."""
     from sglang.srt.managers.io_struct import ProfileReq
 
     decoding = [asyncio.Event() for _ in prompts]
 
-    async def one(prompt: list[int], sfi: dict | None, warm: asyncio.Event) -> None:
+    async def one(prompt: list[int], sfi: Options, warm: asyncio.Event) -> None:
         async for info in stream(engine, prompt, sfi, tokens + WARM_UP):
             if info["completion_tokens"] >= WARM_UP:
                 warm.set()
@@ -117,7 +117,8 @@ async def record(engine, prompts: list[list[int]], options: list[dict | None], t
         await engine.tokenizer_manager.stop_profile()
         await asyncio.gather(*requests)
         (file,) = Path(folder).glob("*.json.gz")
-        return json.loads(gzip.decompress(file.read_bytes()))
+        trace: dict[str, Any] = json.loads(gzip.decompress(file.read_bytes()))
+        return trace
 
 
 def main(
@@ -139,7 +140,7 @@ def main(
     for batch, context in parse_cases(cases):
         prompts = [[rng.randrange(1000, 100000) for _ in range(context)] for _ in range(batch)]
         loop.run_until_complete(decode(engine, prompts, None, WARM_UP))  # fill the radix cache
-        modes: dict[str, list[dict | None]] = {
+        modes: dict[str, list[Options]] = {
             "dense": [None] * batch,
             "fast": [fast] * batch,
             "slow": [slow, *[fast] * (batch - 1)],

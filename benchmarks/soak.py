@@ -11,10 +11,11 @@ import json
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import requests
@@ -29,6 +30,7 @@ from sfi_sglang.terminal import console, progress
 POOL_TOKENS, CONCURRENCY = 8192, 4
 FLAGS = ["--max-total-tokens", str(POOL_TOKENS), "--max-running-requests", str(CONCURRENCY)]
 CARRY = ("inherit", "merge")
+Reply = dict[str, Any]  # of /generate
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,18 @@ def scheduler_mb(url: str) -> float:
     port = int(url.rsplit(":", 1)[1])
     parent = next(c.pid for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr.port == port)
     family = psutil.Process(parent).children(recursive=True)
-    return max(process.memory_info().rss for process in family) / 2**20
+    resident: int = max(process.memory_info().rss for process in family)
+    return resident / 2**20
 
 
 def soak(
-    url: str, turns: int, conversations: int, store_mb: int, seed: int = 1, dense: bool = False, done=lambda: None
+    url: str,
+    turns: int,
+    conversations: int,
+    store_mb: int,
+    seed: int = 1,
+    dense: bool = False,
+    done: Callable[[], object] = lambda: None,
 ) -> SoakResult:
     rng = random.Random(seed)
     histories = [f"Conversation {i}. " + "".join(sentence(rng) for _ in range(12)) for i in range(conversations)]
@@ -76,7 +85,7 @@ def soak(
     schedule = [(rng.randrange(conversations), rng.random() < 0.15, rng.randrange(10**6)) for _ in range(turns)]
     peak, half = [0.0], [0.0]
 
-    def turn(item) -> dict | None:
+    def turn(item: tuple[int, tuple[int, bool, int]]) -> Reply | None:
         index, (which, abort, salt) = item
         with locks[which]:
             histories[which] += (
@@ -118,15 +127,16 @@ def sentence(rng: random.Random) -> str:
     return f"On day {day} the harbor master wrote that {ships} ships came in at {hour} and left again. "
 
 
-def ask(url: str, text: str, carry: str | None, abort: bool) -> dict | None:
+def ask(url: str, text: str, carry: str | None, abort: bool) -> Reply | None:
     """One turn; `carry` None is dense. An aborted one hangs up after the first token and returns None."""
     sfi = carry and {"budget": 128, "recent": 64, "min_gap": 4, "max_segment": 16, "carry": carry}
     params = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True, "custom_params": {"sfi": sfi}}
-    body: dict = {"text": text, "sampling_params": params, "stream": abort}
+    body: dict[str, Any] = {"text": text, "sampling_params": params, "stream": abort}
     if not abort:
         reply = requests.post(f"{url}/generate", json=body, timeout=300)
         reply.raise_for_status()
-        return reply.json()
+        answer: Reply = reply.json()
+        return answer
     with requests.post(f"{url}/generate", json=body, stream=True, timeout=300) as stream:
         next(stream.iter_lines(), None)  # then hang up
     return None

@@ -108,4 +108,5 @@ class FlashInferAttention:
         setattr(self.wrapper, PAGES, self.pages[layer])
         per_head = q.view(-1, limits.heads // limits.kv_heads, limits.dim)
         pages = tuple(pool.view(-1, 1, 1, limits.dim) for pool in (keys, values))
-        return self.wrapper.run(per_head, pages, q_scale=scale).view(q.shape)
+        out: Tensor = self.wrapper.run(per_head, pages, q_scale=scale)
+        return out.view(q.shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Vocabulary:
         )
 
     @classmethod
-    def of(cls, tokenizer) -> "Vocabulary":
+    def of(cls, tokenizer: Any) -> "Vocabulary":
         """From a Hugging Face tokenizer; without one (`--skip-tokenizer-init`) only `max_segment` ends a segment."""
         if tokenizer is None:
             return cls([])
