@@ -3,21 +3,32 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := requirements/cpu.txt
+# Where to look for PyTorch's CPU build if pip's own sources lack it; the default is PyTorch's index.
+TORCH_INDEX ?=
 export PYTHONWARNINGS := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: setup demo test lint needle bench bench-smoke browser clean
+.PHONY: setup lock demo test lint wheel needle bench bench-smoke browser clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
-	@echo "Installing the lean CPU set into $(VENV) (about a minute) ..."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --progress-bar on --no-deps --group cpu-nodeps
-	$(BIN)/pip install --progress-bar on --group cpu --group dev
-	$(BIN)/pip install --quiet --no-deps --editable .
+$(STAMP): pyproject.toml $(LOCK) requirements/install.py
+	@$(PYTHON) requirements/install.py $(VENV) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 	@touch $(STAMP)
+
+# Resolve the groups of pyproject.toml anew and pin what came out.
+lock: LOCKING := build/lock
+lock:
+	rm -rf $(LOCKING)
+	$(PYTHON) -m venv $(LOCKING)
+	$(LOCKING)/bin/pip install --quiet --upgrade "pip>=25.1" setuptools
+	$(LOCKING)/bin/pip install --quiet --no-deps --group cpu-nodeps
+	$(LOCKING)/bin/pip install --quiet --group cpu --group dev 2> $(LOCKING)/conflicts.log
+	head -2 $(LOCK) > $(LOCKING)/cpu.txt
+	$(LOCKING)/bin/pip freeze --all --exclude pip | sed 's/^\(torch==[^+]*\)+cpu$$/\1/' >> $(LOCKING)/cpu.txt
+	mv $(LOCKING)/cpu.txt $(LOCK)
 
 demo: setup
 	$(BIN)/sfi-sglang demo
@@ -30,6 +41,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+wheel: setup
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 # The page of the benchmark report is tested in a real browser.
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
@@ -52,4 +66,4 @@ bench-smoke: setup
 	$(BIN)/sfi-bench smoke --out runs/bench-smoke
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info
