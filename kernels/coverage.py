@@ -1,4 +1,5 @@
-"""Coverage: the attention mass of a slow row that its old selection would have caught.
+"""Coverage and recall: the attention mass of a slow row that its old selection would have caught, of all tokens and of
+the candidates alone.
 
 The launch that merges the logits into evidence also runs `caught`, layer by layer, where the old selection looks. After
 the last layer `record` adds the mean to the request's sum, before the new one is chosen. Reference: `coverage` of
@@ -20,7 +21,8 @@ def caught(
     logits, candidate_lse, row_lse, rows, selection, row, head, stride_logits, stride_selection, stride_head,
     KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Mean over the query heads of one KV head, in the layer at hand. selection: of this layer, all requests."""
+    """Coverage and recall, means over the query heads of one KV head, in the layer at hand. selection: of this layer,
+    all requests."""
     rows += row * COLS
     count, recent = tl.load(rows + OLD_COUNT), tl.load(rows + OLD_RECENT)
     first = tl.load(rows + FIRST)
@@ -28,41 +30,45 @@ def caught(
     selection += tl.load(rows + SELECTION).to(tl.int64) * stride_selection + head * stride_head
     lse = (row * KV + head) * G
     logits += (head * G).to(tl.int64) * stride_logits + tl.load(rows + EVIDENCE_AT) - first
-    total = 0.0
-    for g in tl.static_range(G):  # what no Selector chooses: sink and recent tokens
-        total += 1.0 - tl.exp2(tl.load(candidate_lse + lse + g) - tl.load(row_lse + lse + g))
-    for start in range(0, visible, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        position = tl.where(i < count, tl.load(selection + i, mask=i < count, other=0), recent + i - count)
-        for g in tl.static_range(G):
+    coverage, recall = 0.0, 0.0
+    for g in tl.static_range(G):
+        of_candidates = tl.load(candidate_lse + lse + g)
+        found = 0.0
+        for start in range(0, visible, BLOCK):
+            i = start + tl.arange(0, BLOCK)
+            position = tl.where(i < count, tl.load(selection + i, mask=i < count, other=0), recent + i - count)
             logit = tl.load(logits + g * stride_logits + position, mask=i < visible, other=EMPTY)
-            total += tl.sum(tl.exp2(logit - tl.load(row_lse + lse + g)), 0)
-    return total / G
+            found += tl.sum(tl.exp2(logit - of_candidates), 0)
+        share = tl.exp2(of_candidates - tl.load(row_lse + lse + g))  # sink and recent tokens are always caught
+        coverage += 1.0 - share + share * found
+        recall += found
+    return coverage / G, recall / G
 
 
 @triton.jit
 def _record(mass, rows, refresh_rows, sums, LINES: tl.constexpr, COLS: tl.constexpr, RING: tl.constexpr):
-    """Add one slow row's mean over `LINES` layers and KV heads to its request's sum."""
+    """Add one slow row's means over `LINES` layers and KV heads to its request's sums."""
     row = tl.load(refresh_rows + tl.program_id(0))
     if row < 0:
         return
     rows += row * COLS
     if tl.load(rows + OLD_RECENT) == 0:
         return
-    total = 0.0
-    for start in range(0, LINES, 256):
-        i = start + tl.arange(0, 256)
-        total += tl.sum(tl.load(mass + row * LINES + i, mask=i < LINES, other=0.0), 0)
     observed = tl.load(rows + OBSERVED)
-    sums += tl.load(rows + SELECTION) * RING
-    before = tl.load(sums + (observed + RING - 1) % RING, mask=observed > 0, other=0.0)
-    tl.store(sums + observed % RING, before + total / LINES)
+    sums += tl.load(rows + SELECTION) * RING * 2
+    for what in tl.static_range(2):
+        total = 0.0
+        for start in range(0, LINES, 256):
+            i = start + tl.arange(0, 256)
+            total += tl.sum(tl.load(mass + (row * LINES + i) * 2 + what, mask=i < LINES, other=0.0), 0)
+        before = tl.load(sums + (observed + RING - 1) % RING * 2 + what, mask=observed > 0, other=0.0)
+        tl.store(sums + observed % RING * 2 + what, before + total / LINES)
 
 
 def record(mass: Tensor, rows: Tensor, refresh_rows: Tensor, sums: Tensor) -> None:
-    """After the last layer. mass: float32 [rows, layers, KV], what `merge_logits` left. rows: int32 [rows, COLUMNS].
-    refresh_rows: int32 [n], -1 for none. sums: float32 [requests, table.RING], the sums of the slow steps so far, turn
-    about."""
+    """After the last layer. mass: float32 [rows, layers, KV, 2], what `merge_logits` left. rows: int32 [rows, COLUMNS].
+    refresh_rows: int32 [n], -1 for none. sums: float32 [requests, table.RING, 2], of the
+    slow steps so far, turn about."""
     _record[refresh_rows.shape](
-        mass, rows, refresh_rows, sums, LINES=mass[0].numel(), COLS=COLUMNS, RING=sums.shape[1], num_warps=1
+        mass, rows, refresh_rows, sums, LINES=mass[0].numel() // 2, COLS=COLUMNS, RING=sums.shape[1], num_warps=1
     )

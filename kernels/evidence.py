@@ -39,11 +39,12 @@ def _merge_logits(
         return
     if page < 0:
         if tl.load(rows + row * COLS + OLD_RECENT) != 0:
-            share = caught(
+            coverage, recall = caught(
                 logits, candidate_lse, row_lse, rows, selection, row, head,
                 stride_logits, stride_selection, stride_head, KV, G, COLS, BLOCK,
             )  # fmt: skip
-            tl.store(mass + row * stride_mass + head, share)
+            tl.store(mass + row * stride_mass + head * 2, coverage)
+            tl.store(mass + row * stride_mass + head * 2 + 1, recall)
         return
     rows += row * COLS
     token = page * PAGE + tl.arange(0, PAGE)
@@ -75,8 +76,8 @@ def merge_logits(
 
     page_to_row: int32 [T / EVIDENCE_PAGE], the row that owns each page, -1 for none. refresh_rows: int32 [n], -1 for
     none. selection: int32 [lines, KV, keep], the old positions in this layer. out: float32 [KV, T], the evidence, not
-    renormalised after the power mean. mass: float32 [rows, KV], the coverage of rows that had a selection; both may
-    have any outer stride.
+    renormalised after the power mean. mass: float32 [rows, KV, 2], coverage and recall
+    of rows that had a selection; both may have any outer stride.
     """
     kv_heads, slow = out.shape[0], refresh_rows.shape[0]
     group = buffers.logits.shape[0] // kv_heads

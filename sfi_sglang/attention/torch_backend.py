@@ -33,7 +33,7 @@ class RowPass:
     old_visible: positions [layers, KV, n] of the selection about to be replaced, and sink and recent ones.
     candidates: carry=inherit, positions [layers, KV, c] to choose from.
     evidence: merged log scores [KV, n] or [KV, c], one per layer.
-    coverage: one per layer, if there was an old selection.
+    coverage: and recall, one pair per layer, if there was an old selection.
     """
 
     plan: RowPlan
@@ -44,7 +44,7 @@ class RowPass:
     old_visible: Tensor | None = None
     candidates: Tensor | None = None
     evidence: list[Tensor] = field(default_factory=list)
-    coverage: list[float] = field(default_factory=list)
+    coverage: list[tuple[float, float]] = field(default_factory=list)
 
 
 class SFITorchBackend(TorchNativeAttnBackend):
@@ -161,7 +161,8 @@ class SFITorchBackend(TorchNativeAttnBackend):
         else:
             full = selector.attention_logits(grouped, keys, layer.scaling)
             if found.old_visible is not None:
-                found.coverage.append(reference.coverage(full, found.old_visible[layer.layer_id]))
+                visible = found.old_visible[layer.layer_id]
+                found.coverage.append(reference.coverage(full, visible, refresh.candidate_range))
             logits = full[..., refresh.first : refresh.first + refresh.candidates]
         found.evidence.append(selector.power_mean(logits.log_softmax(-1), state.options.selector))
         if layer.layer_id == self.layers - 1:
@@ -177,7 +178,8 @@ class SFITorchBackend(TorchNativeAttnBackend):
             picks = picks + refresh.first
         coverages = state.selection.coverages if isinstance(state.selection, HostSelection) else ()
         if found.coverage:
-            coverages += (sum(found.coverage) / len(found.coverage),)
+            coverage, recall = (sum(values) / len(values) for values in zip(*found.coverage, strict=True))
+            coverages += ((coverage, recall),)
         state.selection = HostSelection(picks, coverages)
         state.inherited = None
         state.query_tail.clear()

@@ -20,7 +20,7 @@ class Workspace:
     table: the running requests' selections.
     scores: float32 [2, layers, KV, T], see kernels/stages.py.
     buffers: partial results of the attention.
-    mass: float32 [graph rows, layers, KV], coverage of the slow rows of a pass.
+    mass: float32 [graph rows, layers, KV, 2], coverage and recall of the slow rows of a pass.
     """
 
     limits: Limits
@@ -44,7 +44,7 @@ class Workspace:
         buffers = DecodeBuffers.allocate(
             limits.graph_rows, limits.heads, limits.kv_heads, limits.dim, limits.splits, limits.evidence_tokens, device
         )
-        mass = torch.empty(limits.graph_rows, limits.layers, limits.kv_heads, device=device)
+        mass = torch.empty(limits.graph_rows, limits.layers, limits.kv_heads, 2, device=device)
         return cls(limits, SelectionTable(limits, device), scores, buffers, mass)
 
     def observe(self, metadata: PassMetadata, rows: int, layer: int) -> None:

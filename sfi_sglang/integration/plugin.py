@@ -159,7 +159,7 @@ class Plugin:
             self._hook(symbols.GRAPH_VARIANTS, self.graph_variants, HookType.AROUND)
             self._hook(symbols.HYBRID_FORWARD, self.observe_prefill, HookType.AFTER)
         if symbols.exists(symbols.RESPONSE_INFO) and symbols.exists(symbols.HAS_RESPONSE_INFO):
-            HookRegistry.register(symbols.RESPONSE_INFO, self.build_reports, HookType.REPLACE)
+            HookRegistry.register(symbols.RESPONSE_INFO, self.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
 
     def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
@@ -204,8 +204,10 @@ class Plugin:
             q, layer = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, "q"), (3, "layer")))
             self.backend.observe_prefill(q, layer, batch)
 
-    def build_reports(self, streamer: Any, reqs: list[Any]) -> dict[str, list[Any]]:
-        """REPLACE SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled at its end.
+    def build_reports(
+        self, original: Callable[..., dict[str, list[Any]]], streamer: Any, reqs: list[Any]
+    ) -> dict[str, list[Any]]:
+        """AROUND SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled at its end.
         Every tensor-parallel rank serves every request; the first one counts it."""
         found = [response.report(req) for req in reqs]
         summaries = [summary for summary in found if summary]
@@ -215,7 +217,7 @@ class Plugin:
                 self.metrics.count(summary)
             store = self.planner.store
             self.metrics.count_store(asdict(store.stats), store.nbytes, len(store))
-        return {"sfi": [[summary] if summary else [] for summary in found]}
+        return {**original(streamer, reqs), "sfi": [[summary] if summary else [] for summary in found]}
 
     def attach_report(
         self,

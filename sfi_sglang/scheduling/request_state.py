@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sfi_sglang.api.options import PROMPT_QUERIES, SFIOptions, parse_sfi
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.selection.snapshot_store import Inherited, Snapshot, SnapshotStore, block_hashes, namespace
+from sfi_sglang.selection.snapshot_store import Inherited, SnapshotStore, block_hashes, namespace
 from sfi_sglang.selection.table import Selection
 
 
@@ -29,6 +29,10 @@ class Refresh:
     old_recent_start: int = 0
     observed: int = 0
 
+    @property
+    def candidate_range(self) -> range:
+        return range(self.first, self.first + self.candidates)
+
 
 @dataclass
 class RequestState:
@@ -41,7 +45,7 @@ class RequestState:
         the second layer on, and so is whatever later reads them.
     query_tail: layer -> last prompt queries [<= W, heads, D].
     steps: one per launched decode step, 1 slow, 0 fast.
-    coverage: sum and number, of selections that are gone.
+    coverage: sums of coverage and recall and their number, of selections that are gone.
     checked: of each repair, the context length, the tokens that it checked, and how many of them dense attention would
         have chosen (a number still on the device).
     agreed: of checked tokens whose request has left its row: chosen alike, and all.
@@ -58,7 +62,7 @@ class RequestState:
     exact: int = 0
     query_tail: dict[int, Tensor] = field(default_factory=dict)
     steps: bytearray = field(default_factory=bytearray)
-    coverage: tuple[float, int] = (0.0, 0)
+    coverage: tuple[float, float, int] = (0.0, 0.0, 0)
     checked: list[tuple[int, int, Tensor]] = field(default_factory=list)
     agreed: tuple[int, int] = (0, 0)
     blocks: tuple[bytes, ...] = ()
@@ -100,8 +104,8 @@ class RequestState:
         retracted. Overlap scheduling may have launched one step more, whose coverage does not count."""
         if self.selection is not None:
             known = sum(length < tokens for length in self.observed)
-            total, number = self.coverage
-            self.coverage = (total + self.selection.coverage(known), number + known)
+            coverage, recall = self.selection.coverage(known)
+            self.coverage = (self.coverage[0] + coverage, self.coverage[1] + recall, self.coverage[2] + known)
             alike, checked = self.agreed
             for length, count, agreed in self.checked:
                 if length < tokens:
@@ -128,17 +132,18 @@ class RequestState:
         self.inherited_tokens = self.inherited.tokens if self.inherited else 0
 
     def publish(self, req: Any, store: SnapshotStore) -> None:
-        """Leave the selection to requests that share a prefix."""
-        if self.selection is not None:
+        """Leave the selection to requests that share a prefix, on a server where somebody inherits: hashing the tokens
+        of a long prompt takes milliseconds."""
+        if self.selection is not None and (self.options.carry != "fresh" or store.stats.lookups):
             self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
-            store.publish(Snapshot(self.selection.snapshot(self.count), self.recent_start, self.blocks))
+            store.publish(self.selection.snapshot(self.count, self.options.sink, self.recent_start, self.blocks))
 
     def summary(self, outputs: int) -> dict[str, Any]:
         """The response's `meta_info["sfi"]`. The first of `outputs` tokens comes from the prefill, and overlap
         scheduling may have launched one step more than was used."""
         used = self.steps[: max(outputs - 1, 0)]
         slow = sum(used)
-        caught, observed = self.coverage
+        coverage, recall, observed = self.coverage
         alike, checked = self.agreed
         return {
             "slow_steps": slow,
@@ -147,7 +152,8 @@ class RequestState:
             "selector": self.options.selector.name(),
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
-            "coverage": round(caught / observed, 4) if observed else None,
+            "coverage": round(coverage / observed, 4) if observed else None,
+            "recall": round(recall / observed, 4) if observed else None,
             "agreement": round(alike / checked, 4) if checked else None,
             "checked_tokens": checked,
         }

@@ -39,8 +39,9 @@ class Limits:
         return min(self.splits, max(2, 1 << (even - 1).bit_length()))
 
     @property
-    def request_bytes(self) -> int:
-        return 2 * self.layers * self.kv_heads * self.budget * 4
+    def line_bytes(self) -> int:
+        """Positions of one request, or the KV slots of one row."""
+        return self.layers * self.kv_heads * self.budget * 4
 
     @property
     def evidence_bytes(self) -> int:
@@ -49,7 +50,7 @@ class Limits:
 
     @property
     def partial_bytes(self) -> int:
-        return self.graph_rows * (self.heads * self.splits * (self.dim + 2) + self.layers * self.kv_heads) * 4
+        return self.graph_rows * (self.heads * self.splits * (self.dim + 2) + 2 * self.layers * self.kv_heads) * 4
 
     @property
     def page_room(self) -> int:
@@ -71,14 +72,15 @@ class Limits:
 
     @property
     def total_bytes(self) -> int:
-        requests = self.requests * self.request_bytes
-        return requests + self.evidence_bytes + self.partial_bytes + self.flashinfer_bytes + self.store_bytes
+        lines = (self.requests + self.graph_rows) * self.line_bytes
+        return lines + self.evidence_bytes + self.partial_bytes + self.flashinfer_bytes + self.store_bytes
 
     def statement(self) -> str:
         flashinfer = f"{self.flashinfer_bytes / MB:.0f} MB for FlashInfer, " if self.flashinfer else ""
         return (
-            f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.request_bytes / MB:.1f} MB a request for "
-            f"{self.requests} requests (--max-running-requests) of budget {self.budget} (--sfi-max-budget), "
+            f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.line_bytes / MB:.1f} MB a line for the "
+            f"positions of {self.requests} requests (--max-running-requests) and the slots of {self.graph_rows} rows, "
+            f"budget {self.budget} (--sfi-max-budget), "
             f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
             f"{self.partial_bytes / MB:.0f} MB of partial results, {flashinfer}up to {self.store_bytes / MB:.0f} MB of "
             "selections that outlive their request (--sfi-memory-mb)"

@@ -20,8 +20,10 @@ def inherited_candidates(inherited: Inherited | None, options: SFIOptions, lengt
     """What carry=inherit chooses from; None without an inherited memory or with too small a rest of one."""
     if inherited is None or options.carry != "inherit":
         return None
-    positions = candidate_positions(inherited, options.sink, options.recent_start(length))
-    return positions if enough(positions, options.selected) else None
+    recent_start = options.recent_start(length)
+    if fewest_candidates(inherited, options.sink, recent_start) < options.selected:
+        return None  # cut short at a fork: `fresh` serves
+    return candidate_positions(inherited, options.sink, recent_start)
 
 
 def candidate_positions(inherited: Inherited, sink: int, recent_start: int) -> Tensor:
@@ -34,9 +36,13 @@ def candidate_positions(inherited: Inherited, sink: int, recent_start: int) -> T
     return torch.cat([kept, new.expand(*kept.shape[:-1], -1)], dim=-1)
 
 
-def enough(positions: Tensor, budget: int) -> bool:
-    """Does every head have `budget` candidates? A snapshot cut short at a fork may not, and then `fresh` serves."""
-    return bool((positions != NOWHERE).sum(-1).min() >= budget)
+def fewest_candidates(inherited: Inherited, sink: int, recent_start: int) -> int:
+    """Candidates that every head has at least, told from the host's copy of the snapshot's counts: no pass waits for
+    the device."""
+    kept = inherited.snapshot.least_below(min(inherited.covered, recent_start))
+    hidden = max(sink - inherited.snapshot.first, 0)  # at most so many are sink tokens here
+    new = recent_start - min(max(inherited.covered, sink), recent_start)
+    return max(kept - hidden, 0) + new
 
 
 def gather_keys(keys: Tensor, positions: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 
 BLOCK = 64  # tokens
@@ -18,16 +20,39 @@ ENTRY_BYTES = 128  # what one block of a snapshot costs in the index, about
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A selected memory as its request left it. Shared by reference: nobody writes to it.
+    """A selection as its request left it. Shared by reference: nobody writes to it.
 
-    positions: int32 [layers, KV heads, n], ascending, all below `covered`.
+    positions: int32 [layers, KV heads, n], ascending, all in [first, covered).
     covered: tokens the selection has considered; later ones were still recent.
     blocks: rolling hashes of its tokens.
     """
 
     positions: Tensor
+    first: int
     covered: int
     blocks: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Count the positions below each block on the current stream, which wrote them, and bring that to the host."""
+        ends = torch.arange(0, self.covered, BLOCK, dtype=torch.int32, device=self.positions.device)
+        below = torch.searchsorted(self.positions, ends.expand(*self.positions.shape[:-1], -1).contiguous())
+        least = below.amin((0, 1))
+        object.__setattr__(self, "_least", torch.empty(least.shape, dtype=least.dtype, pin_memory=least.is_cuda))
+        self._least.copy_(least, non_blocking=True)
+        object.__setattr__(self, "_copied", torch.cuda.Event() if least.is_cuda else None)
+        if self._copied is not None:
+            self._copied.record()
+
+    _least: Tensor = field(init=False, repr=False)
+    _copied: torch.cuda.Event | None = field(init=False, repr=False)
+
+    def least_below(self, position: int) -> int:
+        """Selected positions below `position`, rounded down to whole blocks, that every layer and head has at least."""
+        if position >= self.covered:
+            return self.positions.shape[-1]
+        if self._copied is not None:
+            self._copied.synchronize()  # when the request left, long ago
+        return int(self._least[position // BLOCK])
 
     @property
     def nbytes(self) -> int:
@@ -127,6 +152,6 @@ def block_hashes(tokens: Sequence[int], namespace: str, known: Sequence[bytes] =
     return tuple(hashes)
 
 
-def namespace(req) -> str:
+def namespace(req: Any) -> str:
     """Requests with different adapters, extra keys or cache salts never share a memory."""
     return repr((req.extra_key, req.cache_salt, req.lora_id))

@@ -11,22 +11,23 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.snapshot_store import Snapshot
 
 logger = logging.getLogger(__name__)
-RING = 4  # last sums of coverage that a request keeps: more than steps may be under way
+RING = 4  # last sums of coverage and recall that a request keeps: more than steps may be under way
 
 
 class Selection(Protocol):
     """The selected positions of one request in all layers and KV heads, ascending, all in [sink, recent_start)."""
 
-    def coverage(self, known: int) -> float:
-        """Sum of the coverages of the first `known` refreshes that had an old selection."""
+    def coverage(self, known: int) -> tuple[float, float]:
+        """Sums of coverage and recall of the first `known` refreshes that had an old selection."""
 
     def read(self, number: Tensor) -> int:
         """A number that a finished pass of this request left on the device."""
 
-    def snapshot(self, count: int) -> Tensor:
-        """For the store: int32 [layers, KV heads, count], never written again."""
+    def snapshot(self, count: int, first: int, covered: int, blocks: tuple[bytes, ...]) -> Snapshot:
+        """For the store: the first `count` positions, never written again."""
 
     def release(self) -> None:
         """The request has left."""
@@ -34,19 +35,19 @@ class Selection(Protocol):
 
 @dataclass(frozen=True)
 class HostSelection:
-    """positions: int64 [layers, KV heads, n]. coverages: of each refresh that had an old selection."""
+    """positions: int64 [layers, KV heads, n]. coverages: and recalls, of each refresh that had an old selection."""
 
     positions: Tensor
-    coverages: tuple[float, ...] = ()
+    coverages: tuple[tuple[float, float], ...] = ()
 
-    def coverage(self, known: int) -> float:
-        return sum(self.coverages[:known])
+    def coverage(self, known: int) -> tuple[float, float]:
+        return sum(pair[0] for pair in self.coverages[:known]), sum(pair[1] for pair in self.coverages[:known])
 
     def read(self, number: Tensor) -> int:
         return int(number)
 
-    def snapshot(self, count: int) -> Tensor:
-        return self.positions[..., :count].int()
+    def snapshot(self, count: int, first: int, covered: int, blocks: tuple[bytes, ...]) -> Snapshot:
+        return Snapshot(self.positions[..., :count].int(), first, covered, blocks)
 
     def release(self) -> None:
         pass
@@ -60,7 +61,7 @@ class SelectionTable:
         line = (limits.layers, limits.kv_heads, limits.budget)
         self.positions = torch.zeros(limits.requests, *line, dtype=torch.int32, device=device)
         self.slots = torch.zeros(limits.graph_rows, *line, dtype=torch.int32, device=device)
-        self.coverage = torch.zeros(limits.requests, RING, device=device)  # see kernels/coverage.py
+        self.coverage = torch.zeros(limits.requests, RING, 2, device=device)  # see kernels/coverage.py
         self.free = list(range(limits.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes
         self.reader = torch.cuda.Stream(device) if self.positions.is_cuda else None
@@ -86,22 +87,23 @@ class DeviceSelection:
     table: SelectionTable
     line: int
 
-    def coverage(self, known: int) -> float:
+    def coverage(self, known: int) -> tuple[float, float]:
         """Later refreshes may be under way, but no pass writes this sum any more; read on a stream of its own, it waits
         for none of them (the scheduler's stream does: Scheduler._apply_war_barrier)."""
         if not known:
-            return 0.0
+            return 0.0, 0.0
         with torch.cuda.stream(self.table.reader):  # None: stays on the current one
-            return float(self.table.coverage[self.line, (known - 1) % RING])
+            coverage, recall = self.table.coverage[self.line, (known - 1) % RING].tolist()
+        return coverage, recall
 
     def read(self, number: Tensor) -> int:
         with torch.cuda.stream(self.table.reader):
             return int(number)
 
-    def snapshot(self, count: int) -> Tensor:
+    def snapshot(self, count: int, first: int, covered: int, blocks: tuple[bytes, ...]) -> Snapshot:
         """A copy, ordered after every launched pass."""
         with torch.cuda.stream(self.table.stream):  # None: stays on the current one
-            return self.table.positions[self.line, :, :, :count].clone()
+            return Snapshot(self.table.positions[self.line, :, :, :count].clone(), first, covered, blocks)
 
     def release(self) -> None:
         self.table.free.append(self.line)

@@ -99,15 +99,16 @@ def test_a_workspace_is_refused_with_its_numbers_or_allocated_as_stated():
 def test_a_request_knows_the_coverage_of_finished_steps():
     table = SelectionTable(LIMITS, "cpu")
     selection = DeviceSelection(table, 2)
-    assert selection.coverage(0) == 0.0
-    table.coverage[2] = torch.tensor([4.5, 5.4, 2.7, 3.6])  # sums after refreshes 5, 6, 3 and 4, .9 each
-    assert selection.coverage(5) == pytest.approx(4.5)
-    assert selection.coverage(6) == pytest.approx(5.4)
+    assert selection.coverage(0) == (0.0, 0.0)
+    sums = torch.tensor([4.5, 5.4, 2.7, 3.6])  # after refreshes 5, 6, 3 and 4, .9 each
+    table.coverage[2] = torch.stack([sums, sums / 2], -1)
+    assert selection.coverage(5) == pytest.approx((4.5, 2.25))
+    assert selection.coverage(6) == pytest.approx((5.4, 2.7))
     request = state()
     request.selection = selection
     request.observed = [300, 316, 332, 348, 364, 380]
     request.release(tokens=380)  # the step at 380 tokens is under way
-    assert request.coverage == (pytest.approx(4.5), 5)
+    assert request.coverage == pytest.approx((4.5, 2.25, 5))
 
 
 def test_lines_of_the_table_come_back():
@@ -116,7 +117,7 @@ def test_lines_of_the_table_come_back():
     assert table.acquire() is None
     selections[1].release()
     assert table.acquire().line == selections[1].line
-    snapshot = selections[0].snapshot(5)
+    snapshot = selections[0].snapshot(5, 4, 64, ()).positions
     assert snapshot.shape == (2, 2, 5)
     table.positions[selections[0].line] = 7
     assert (snapshot == 0).all()

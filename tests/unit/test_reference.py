@@ -77,9 +77,11 @@ def test_grouped_queries_keep_a_heads_rows_together():
 
 def test_coverage_is_the_mass_of_the_visible_tokens():
     logits = torch.zeros(2, 3, 10)
-    assert reference.coverage(logits, torch.tensor([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])) == pytest.approx(0.5)
+    visible = torch.tensor([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+    assert reference.coverage(logits, visible, range(1, 9)) == pytest.approx((0.5, 0.5))
+    assert reference.coverage(logits, visible, range(2, 5)) == pytest.approx((0.5, 0.5))  # all and none of them
     logits[:, :, 0] = 100.0
-    assert reference.coverage(logits, torch.tensor([[0], [1]])) == pytest.approx(0.5)
+    assert reference.coverage(logits, torch.tensor([[0], [1]]), range(1, 9)) == pytest.approx((0.5, 1 / 16))
 
 
 def test_visible_positions_are_sink_recent_and_selected():

@@ -11,7 +11,7 @@ from sfi_sglang.selection.stages import Evidence
 
 
 def inherited(positions, covered: int, tokens: int) -> Inherited:
-    snapshot = Snapshot(torch.tensor([positions], dtype=torch.int32), covered, (b"",) * 10)
+    snapshot = Snapshot(torch.tensor([positions], dtype=torch.int32), 4, covered, (b"",) * 10)
     return Inherited(snapshot, tokens)
 
 
@@ -20,7 +20,8 @@ def test_candidates_are_what_is_left_of_the_memory_and_the_new_tokens():
     found = reuse.candidate_positions(cut, sink=4, recent_start=68)[0]
     assert found[0].tolist() == [reuse.NOWHERE, 4, 9, 64, 65, 66, 67]
     assert found[1].tolist() == [reuse.NOWHERE, reuse.NOWHERE, 5, 64, 65, 66, 67]
-    assert reuse.enough(found[None], 5) and not reuse.enough(found[None], 6)
+    assert reuse.fewest_candidates(cut, sink=4, recent_start=68) == 5
+    assert reuse.fewest_candidates(cut, sink=5, recent_start=68) == 4  # position 4 may be a sink token
 
 
 def test_a_memory_beyond_the_recent_start_brings_no_new_tokens():
@@ -83,3 +84,18 @@ def test_no_candidates_at_all_is_an_empty_memory():
         stages = SelectorOptions.model_validate(name)
         evidence = selector.power_mean(torch.zeros(1, 2, 5, 0).log_softmax(-1), stages)
         assert selector.select(evidence, 5, 1, stages).shape == (1, 2, 0)
+
+
+@given(
+    st.lists(st.sets(st.integers(4, 399), min_size=20, max_size=20), min_size=2, max_size=2),
+    st.integers(1, 7),
+    st.integers(4, 420),
+)
+def test_the_host_knows_how_many_candidates_are_left_at_least(heads, blocks, recent_start):
+    cut = inherited([sorted(head) for head in heads], covered=400, tokens=64 * blocks)
+    found = reuse.candidate_positions(cut, sink=4, recent_start=recent_start)
+    fewest = int((found != reuse.NOWHERE).sum(-1).min())
+    told = reuse.fewest_candidates(cut, sink=4, recent_start=recent_start)
+    assert told <= fewest
+    if recent_start % 64 == 0 or recent_start >= cut.covered:
+        assert told == fewest

@@ -12,7 +12,7 @@ MEGABYTE = 1 << 20
 
 def snapshot(tokens, positions=8, covered=None, space="") -> Snapshot:
     blocks = block_hashes(tokens, space)
-    return Snapshot(torch.zeros(2, 3, positions, dtype=torch.int32), covered or len(tokens), blocks)
+    return Snapshot(torch.zeros(2, 3, positions, dtype=torch.int32), 0, covered or len(tokens), blocks)
 
 
 def tokens(*branches: int) -> list[int]:
