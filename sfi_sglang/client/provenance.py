@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("sfi-sglang", "sglang", "torch", "flashinfer-python", "triton", "transformers", "openai")
 
@@ -43,7 +44,7 @@ def without_folders(arguments: Iterable[str]) -> str:
     return shlex.join(Path(argument).name if argument.startswith("/") else argument for argument in arguments)
 
 
-def provenance() -> dict:
+def provenance() -> dict[str, Any]:
     program = Path(sys.argv[0])
     name = f"python -m benchmarks.{program.stem}" if program.parent.name == "benchmarks" else program.name
     command = f"{name} {without_folders(sys.argv[1:])}".strip()

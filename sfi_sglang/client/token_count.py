@@ -56,7 +56,7 @@ def of_served_model(url: str) -> Count:
 
 def model_folder(url: str) -> Path | None:
     """Where an SGLang server has its model from; None from other servers."""
-    answer = requests.get(f"{url}/get_model_info", timeout=TIMEOUT)
+    answer = requests.get(f"{url}/model_info", timeout=TIMEOUT)
     return Path(answer.json()["model_path"]) if answer.ok else None
 
 

@@ -6,11 +6,11 @@ live in radix namespaces of their own: nothing is shared between them. Dense and
 
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import requests
-
+from sfi_sglang.client.generate import generate
 from sfi_sglang.evals.needle import found, make_trial
 
 PLACES = ("stone bridge", "music school", "north gate", "old mill", "grain store", "boat house")
@@ -67,20 +67,24 @@ def question(place: str) -> str:
 
 
 def run(
-    url: str, conversations: list[Conversation], budget: int, modes=MODES, done: Callable[[], None] = lambda: None
+    url: str,
+    conversations: list[Conversation],
+    budget: int,
+    modes: Sequence[str] = MODES,
+    done: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """All conversations in all modes, a conversation's modes after each other."""
     correct = dict.fromkeys(modes, 0)
-    replies: dict[str, list[dict]] = {mode: [] for mode in modes}
+    replies: dict[str, list[dict[str, Any]]] = {mode: [] for mode in modes}
     for conversation in conversations:
         for mode in modes:
-            sfi = {"budget": budget, "carry": mode} if mode != "dense" else False
+            sfi: dict[str, Any] | bool = {"budget": budget, "carry": mode} if mode != "dense" else False
             key = mode if mode in ("inherit", "merge") else "no carry"
             for i, prompt in enumerate(conversation.turns):
-                reply = ask(url, prompt, NOTE_TOKENS, sfi, key)
+                reply = generate(url, prompt, NOTE_TOKENS, sfi, ignore_eos=True, extra_key=key)
                 replies[mode] += [reply] if i else []
             for prompt, number in conversation.questions:
-                reply = ask(url, prompt, ANSWER_TOKENS, sfi, key)
+                reply = generate(url, prompt, ANSWER_TOKENS, sfi, ignore_eos=True, extra_key=key)
                 correct[mode] += found(reply["text"], number)
                 replies[mode].append(reply)
             done()
@@ -88,15 +92,7 @@ def run(
     return [summarize(mode, correct[mode], trials, replies[mode]) for mode in modes]
 
 
-def ask(url: str, prompt: str, tokens: int, sfi, key: str) -> dict:
-    params = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True, "custom_params": {"sfi": sfi}}
-    body: dict = {"text": prompt, "sampling_params": params, "extra_key": key}
-    reply = requests.post(f"{url}/generate", json=body, timeout=600)
-    reply.raise_for_status()
-    return reply.json()
-
-
-def summarize(mode: str, correct: int, trials: int, replies: list[dict]) -> Result:
+def summarize(mode: str, correct: int, trials: int, replies: list[dict[str, Any]]) -> Result:
     metas = [reply["meta_info"] for reply in replies]
     infos = [meta["sfi"] for meta in metas if "sfi" in meta]
     prompt_tokens = sum(info["prompt_tokens"] for info in infos)

@@ -9,8 +9,10 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
+from typing import Any
 
-import requests
+from sfi_sglang.client.generate import generate
 
 SUBJECTS = (
     "The harbor master", "An old teacher", "My neighbour", "The night train", "A young engineer", "The village baker",
@@ -36,7 +38,7 @@ class Variant:
     """One way to decode: a label and the request's `sfi` value (None: dense)."""
 
     label: str
-    sfi: dict | None
+    sfi: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Score:
     fast_steps: int
     slow_steps: int
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -94,22 +96,23 @@ def found(text: str, number: str) -> bool:
     return match is not None and match.group() == number
 
 
-def ask(url: str, trial: Trial, sfi: dict | None) -> dict:
-    params: dict = {"temperature": 0, "max_new_tokens": ANSWER_TOKENS, "custom_params": {"sfi": sfi or False}}
-    reply = requests.post(f"{url}/generate", json={"text": trial.prompt, "sampling_params": params}, timeout=600)
-    reply.raise_for_status()
-    return reply.json()
-
-
 def evaluate(
-    url: str, trials: Iterable[Trial], length: int, chosen: list[Variant], done: Callable[[], None] = lambda: None
+    url: str,
+    trials: Iterable[Trial],
+    length: int,
+    chosen: list[Variant],
+    done: Callable[[], None] = lambda: None,
 ) -> list[Score]:
     """Ask every trial of every variant, a trial's variants together in one batch once its prompt is cached."""
-    replies: dict[str, list[tuple[bool, dict]]] = {variant.label: [] for variant in chosen}
+
+    def ask(variant: Variant, trial: Trial) -> dict[str, Any]:
+        return generate(url, trial.prompt, ANSWER_TOKENS, variant.sfi or False)
+
+    replies: dict[str, list[tuple[bool, dict[str, Any]]]] = {variant.label: [] for variant in chosen}
     with ThreadPoolExecutor(len(chosen)) as pool:
         for trial in trials:
-            first = ask(url, trial, chosen[0].sfi)
-            others = pool.map(lambda variant, t=trial: ask(url, t, variant.sfi), chosen[1:])
+            first = ask(chosen[0], trial)
+            others = pool.map(ask, chosen[1:], repeat(trial))
             for variant, reply in zip(chosen, [first, *others], strict=True):
                 replies[variant.label].append((found(reply["text"], trial.number), reply["meta_info"].get("sfi") or {}))
             done()
