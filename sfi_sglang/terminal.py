@@ -1,4 +1,8 @@
-"""What every command prints to, and the progress bar of every long one."""
+"""What every command prints to, the progress bar of every long one, and how a command line ends."""
+
+import sys
+import warnings
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -9,3 +13,15 @@ console = Console()
 def progress(console: Console) -> Progress:
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=console)
+
+
+def run_command_line(app: Callable[[], None]) -> None:
+    """Run `app` to its exit. What the user can put right is one line in red on stderr and exit code 1, no traceback.
+    Libraries' warnings stay off the screen, unless asked for with -W or PYTHONWARNINGS."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    try:
+        app()
+    except (ValueError, RuntimeError, OSError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

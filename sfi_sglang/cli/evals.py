@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from sfi_sglang.cli.options import SERVER_LOG, Server
-from sfi_sglang.client.token_count import of_served_model
 from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console, progress
 
+if TYPE_CHECKING:
+    from sfi_sglang.client.token_count import Count
+
+SAMPLE_TOKENS = 1500  # of the eval's own text, where tokens can only be estimated
 app = typer.Typer(help="Quality of SFI beside dense, on a real server.", no_args_is_help=True)
 
 
@@ -25,31 +28,29 @@ def needle(
     out: Annotated[Path | None, typer.Option(help="write the scores as JSON")] = None,
 ) -> None:
     """Retrieval of a number told once: dense, presets span and paper, sink+recent of equal size."""
-    from sfi_sglang.client.provenance import provenance
     from sfi_sglang.evals import needle as test
 
-    sizes = [int(size) for size in lengths.split(",")]
+    sizes = whole_numbers(lengths, "--lengths")
     chosen = test.variants(budget)
     with connected(server, log=SERVER_LOG) as url, progress(console) as bar:
-        count_tokens = of_served_model(url)
+        count = counter(url)
         task = bar.add_task("needle", total=len(sizes) * trials)
         scores = []
         for size in sizes:
-            cases = test.make_trials(size, trials, seed, count_tokens)
+            cases = test.make_trials(size, trials, seed, count)
             scores += test.evaluate(url, cases, size, chosen, lambda: bar.advance(task))
     table = Table("variant", *(f"{size} tokens" for size in sizes), title=f"Needle retrieved, {trials} trials a length")
     for variant in chosen:
         cells = [f"{s.found}/{s.trials}" for s in scores if s.variant == variant.label]
         table.add_row(variant.label, *cells)
     console.print(table)
-    if out:
-        out.write_text(json.dumps({**provenance(), "scores": [score.as_dict() for score in scores]}, indent=1))
+    write(out, {"scores": [score.as_dict() for score in scores]})
 
 
 @app.command()
 def carry(
     server: Server = None,
-    tokens: Annotated[int, typer.Option(help="prompt tokens of the last turn")] = 6500,
+    tokens: Annotated[int, typer.Option(min=1, help="prompt tokens of the last turn")] = 6500,
     turns: Annotated[int, typer.Option(min=2)] = 6,
     conversations: Annotated[int, typer.Option(min=1, help="each asks for three facts")] = 8,
     budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
@@ -59,12 +60,11 @@ def carry(
     """Facts planted in turn 1 and asked for in the last: dense and the carry modes."""
     from dataclasses import asdict
 
-    from sfi_sglang.client.provenance import provenance
     from sfi_sglang.evals import carry as test
 
     with connected(server, log=SERVER_LOG) as url, progress(console) as bar:
-        count_tokens = of_served_model(url)
-        made = [test.make_conversation(tokens, turns, seed * 100 + i, count_tokens) for i in range(conversations)]
+        count = counter(url)
+        made = [test.make_conversation(tokens, turns, seed * 100 + i, count) for i in range(conversations)]
         task = bar.add_task("carry", total=len(made) * len(test.MODES))
         results = test.run(url, made, budget, done=lambda: bar.advance(task))
     table = Table("mode", "facts found", "slow steps a turn", "inherited", "first token, s", title=f"budget {budget}")
@@ -72,6 +72,34 @@ def carry(
         steps, share = f"{r.slow_steps_per_turn:.2f}", f"{r.inherited_share:.0%}"
         table.add_row(r.mode, f"{r.found}/{r.trials}", steps, share, f"{r.first_token_seconds:.2f}")
     console.print(table)
+    settings = {"tokens": tokens, "turns": turns, "budget": budget}
+    write(out, {**settings, "results": [asdict(result) for result in results]})
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """
+    Raises:
+        typer.BadParameter: not numbers above 0 with commas between.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise typer.BadParameter(f"{text!r} must be whole numbers above 0, comma-separated", param_hint=option)
+    return [int(part) for part in parts]
+
+
+def counter(url: str) -> "Count":
+    """The served model's tokenizer where its folder is on this machine, else an estimate from its server."""
+    from sfi_sglang.client.endpoint import Endpoint
+    from sfi_sglang.client.token_count import estimate, from_server
+    from sfi_sglang.evals.needle import make_trial
+
+    endpoint = Endpoint.connect(url)
+    return from_server(url, endpoint.model, make_trial(SAMPLE_TOKENS, 0.5, 0, estimate()).prompt)
+
+
+def write(out: Path | None, results: dict[str, Any]) -> None:
+    """Results with their provenance as JSON, if asked for."""
+    from sfi_sglang.client.provenance import provenance
+
     if out:
-        settings = {"tokens": tokens, "turns": turns, "budget": budget}
-        out.write_text(json.dumps({**provenance(), **settings, "results": [asdict(r) for r in results]}, indent=1))
+        out.write_text(json.dumps({**provenance(), **results}, indent=1))

@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 GGUF_FILE = f"{EMBEDDED}.Q4_1.gguf"
@@ -15,6 +17,7 @@ LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+Value = Callable[[str], Any]  # of a field of the GGUF file, by name
 CONTROL_TOKEN = 3  # GGUF token type of special tokens
 
 
@@ -59,7 +62,7 @@ def convert(source: Path, target: Path) -> None:
 
     reader = gguf.GGUFReader(str(source))
 
-    def value(name: str):
+    def value(name: str) -> Any:
         return reader.fields[name].contents()
 
     _write_weights(reader, value, target)
@@ -67,7 +70,7 @@ def convert(source: Path, target: Path) -> None:
     _write_config(value, target)
 
 
-def _write_weights(reader, value, target: Path) -> None:
+def _write_weights(reader: Any, value: Value, target: Path) -> None:
     import gguf
     import torch
     from safetensors.torch import save_file
@@ -89,7 +92,7 @@ def _write_weights(reader, value, target: Path) -> None:
     save_file(weights, str(target / "model.safetensors"), metadata={"format": "pt"})
 
 
-def _write_tokenizer(value, target: Path) -> None:
+def _write_tokenizer(value: Value, target: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens = value("tokenizer.ggml.tokens")
@@ -114,7 +117,7 @@ def _write_tokenizer(value, target: Path) -> None:
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
 
 
-def _write_config(value, target: Path) -> None:
+def _write_config(value: Value, target: Path) -> None:
     ids = {
         "bos_token_id": value("tokenizer.ggml.bos_token_id"),
         "eos_token_id": value("tokenizer.ggml.eos_token_id"),

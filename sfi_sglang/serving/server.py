@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import requests
 
+from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.embedded_model import EMBEDDED, embedded_model
 from sfi_sglang.terminal import console
 
@@ -25,7 +26,7 @@ CPU_FLAGS = [
 CUDA_FLAGS = [
     "--decode-attention-backend", "sfi", "--max-running-requests", "64", "--disable-prefill-cuda-graph",
 ]  # fmt: skip
-EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen25"]
+EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
 MODEL_FLAGS = {"--model-path", "--model"}
 START_TIMEOUT = 1800.0  # a large model from a slow disk; a server that ended is noticed at once
@@ -36,17 +37,21 @@ def serve_command(model: str | None, flags: Sequence[str] = ()) -> list[str]:
     """Arguments of `sglang serve`: this machine's defaults, then `flags`, which win. No model: the embedded one."""
     import torch
 
-    defaults = list(SFI_FLAGS)
-    if torch.cuda.is_available():
-        defaults += CUDA_FLAGS
-    else:
-        defaults += CPU_FLAGS
-    given = {flag.split("=")[0] for flag in flags if flag.startswith("--")}
+    defaults = [*SFI_FLAGS, *(CUDA_FLAGS if torch.cuda.is_available() else CPU_FLAGS)]
     if model is not None:
         defaults = ["--model-path", model, *defaults]
-    elif given.isdisjoint(MODEL_FLAGS):
+    elif is_embedded(model, flags):
         defaults = ["--model-path", str(embedded_model()), *defaults, *EMBEDDED_FLAGS]
-    return [*_without(defaults, given), *flags]
+    return [*_without(defaults, _names(flags)), *flags]
+
+
+def is_embedded(model: str | None, flags: Sequence[str] = ()) -> bool:
+    """Do these arguments name no model of their own?"""
+    return model is None and _names(flags).isdisjoint(MODEL_FLAGS)
+
+
+def _names(flags: Sequence[str]) -> set[str]:
+    return {flag.split("=")[0] for flag in flags if flag.startswith("--")}
 
 
 def _without(flags: list[str], given: set[str]) -> list[str]:
@@ -60,14 +65,24 @@ def _without(flags: list[str], given: set[str]) -> list[str]:
     return kept
 
 
-def environment() -> dict[str, str]:
-    return {"PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"} | os.environ
+def environment(model: str | None = None, flags: Sequence[str] = ()) -> dict[str, str]:
+    """Of the server that `serve_command(model, flags)` starts; the user's own variables win.
+
+    Raises:
+        ValueError: one of the SFI variables is wrong.
+    """
+    from sfi_sglang.integration import server_args
+
+    server_args.from_environment()
+    offline = {"HF_HUB_OFFLINE": "1"} if is_embedded(model, flags) else {}  # the embedded model is here, whole
+    return {"PYTHONWARNINGS": "ignore", **offline} | os.environ
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @contextlib.contextmanager
@@ -94,7 +109,7 @@ def running_server(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment() | (env or {}),
+            env=environment(model, flags) | (env or {}),
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
@@ -112,7 +127,7 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _await_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+def _await_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -125,7 +140,7 @@ def _await_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"the server did not become healthy\n{tail}")
 
 
-def stop(process: subprocess.Popen) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """End a server and all its children: ask first, then insist."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
@@ -142,9 +157,16 @@ def stop(process: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def connected(url: str | None, model: str | None = None, flags: Sequence[str] = (), *, log: Path) -> Iterator[str]:
-    """The server at `url`, or without one a server of `model` (None: the embedded one) for the time of the command."""
+    """URL of a server that answers: the one at `url`, or without one a server of `model` (None: the embedded one) for
+    the time of the command.
+
+    Raises:
+        ValueError: `url` is none, or an SFI variable of the environment is wrong.
+        ConnectionError: no server there.
+        RuntimeError: the server did not start.
+    """
     if url:
-        yield url.rstrip("/").removesuffix("/v1")
+        yield Endpoint.connect(url).url
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with (

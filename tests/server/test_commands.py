@@ -6,8 +6,12 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from sfi_sglang import METRIC_PREFIX
 from sfi_sglang.agents import repo
+from sfi_sglang.cli import stats
 from sfi_sglang.cli.main import app
+from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.generate import generate as text_of
 from tests.helpers import generate, story
 
 pytestmark = pytest.mark.server
@@ -42,10 +46,23 @@ def test_eval_carry(server, tmp_path):
 
 def test_stats(server):
     generate(server, story(40), {"budget": 64, "recent": 64, "carry": "inherit"}, tokens=8)
-    printed = run("stats", "--server", server)
+    printed = run("stats", "--server", f"{server}/v1")
     assert "memory_bytes" in printed and "memory_lookups_total" in printed and "fast_steps_total" in printed
-    silent = runner.invoke(app, ["stats", "--server", "http://127.0.0.1:9"])
-    assert silent.exit_code == 1 and "no answer" in silent.output
+    counted = Endpoint.connect(server).counters()
+    fast, slow = (counted[f"{METRIC_PREFIX}{kind}_steps_total"] for kind in ("fast", "slow"))
+    assert f"{fast / (fast + slow):.0%}" in printed and "never acted" not in printed
+    assert "Coverage is in each response" in printed
+
+
+def test_stats_say_where_sfi_never_acted(capsys):
+    stats.show("http://host", {"slow_steps_total": 106.0, "fast_steps_total": 0.0})
+    printed = capsys.readouterr().out
+    assert "never acted" in printed and "2,308" in printed and "0%" in printed
+
+
+def test_a_refused_request_gives_the_servers_reason(server):
+    with pytest.raises(RuntimeError, match=r"/generate refused: .*budget"):
+        text_of(server, "Once", 4, {"budget": 0})
 
 
 def test_demo(server, tmp_path, monkeypatch):

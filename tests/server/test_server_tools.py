@@ -11,7 +11,7 @@ from sfi_sglang.cli.main import app
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.evals import needle
 from sfi_sglang.serving.embedded_model import embedded_model, find_gguf
-from sfi_sglang.serving.server import CPU_FLAGS, running_server, serve_command
+from sfi_sglang.serving.server import CPU_FLAGS, environment, running_server, serve_command
 
 runner = CliRunner()
 
@@ -40,14 +40,30 @@ def test_doctor_is_healthy_and_finds_what_is_missing(monkeypatch):
     monkeypatch.setattr(sglang_symbols, "SERVER_TARGETS", ("sglang.srt.managers.scheduler.Scheduler.renamed",))
     result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert result.exit_code == 1
-    assert "refused" in result.stdout
+    assert "refused" in result.stdout and "1 of 8 missing" in result.stdout
+    assert "Scheduler.renamed  missing: type object 'Scheduler' has no attribute 'renamed'" in result.stdout
     assert not diagnosis.examine().healthy
+
+
+def test_doctor_finds_what_is_wrong_with_the_environment():
+    result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200", "SFI_EXECUTOR": "gpu"})
+    assert result.exit_code == 1 and "SFI_EXECUTOR: 'gpu' is none of auto" in result.stdout
+    assert "will not start" in result.stdout
 
 
 def test_help_names_the_commands():
     result = runner.invoke(app, ["--help"])
     assert all(name in result.stdout for name in ("serve", "doctor", "eval", "demo"))
     assert "SGLang" in runner.invoke(app, ["serve", "--help"]).stdout
+
+
+def test_only_the_embedded_model_is_served_offline(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert environment()["HF_HUB_OFFLINE"] == "1"
+    for model, flags in (("org/model", []), (None, ["--model-path=org/model"]), (None, ["--model", "org/model"])):
+        assert "HF_HUB_OFFLINE" not in environment(model, flags)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert environment()["HF_HUB_OFFLINE"] == "0"
 
 
 def test_embedded_model_is_a_whole_checkpoint():
