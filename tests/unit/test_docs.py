@@ -3,6 +3,7 @@
 import argparse
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import sglang
@@ -25,7 +26,7 @@ PAGES = [
 ]
 HISTORY = ROOT / "CHANGELOG.md"  # may name what is gone
 SGLANG = Path(sglang.__path__[0])
-EXAMPLES = {"config.json", "tokenizer.json", "result.json"}  # of a model, of a user
+EXAMPLES = {"config.json", "tokenizer.json", "result.json", "long.txt"}  # of a model, of a user
 SUFFIXES = "py|md|json|svg|toml|txt"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -126,7 +127,7 @@ def test_every_request_option_is_documented_with_its_default():
     }
     assert SFIOptions().selector.stages() == set(PRESETS["span"])
     for name in ("policy", "carry"):
-        for choice in SFIOptions.model_fields[name].annotation.__args__:
+        for choice in get_args(SFIOptions.model_fields[name].annotation):
             assert f"`{choice}`" in " ".join(table[name]), choice
     for word in (*PRESETS, *SelectorOptions.model_fields):
         assert f"`{word}`" in " ".join(table["selector"]), word
