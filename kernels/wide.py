@@ -24,6 +24,42 @@ def tile_tokens(group: int) -> int:
 
 
 @triton.jit
+def _take(
+    q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale_log2, best, total, acc,
+    KV: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add BLOCK tokens from `start` on to the running softmax of a tile. Returns it, the slots of the next block, and
+    what a caller may want to keep: logits, probabilities and the factor by which earlier sums shrink. MASKED: some of
+    the tokens are not there, or not for every query."""
+    i, d_ids = start + tl.arange(0, BLOCK), tl.arange(0, D)
+    offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
+    if MASKED:
+        k = tl.load(k_ptr + offset, mask=i[:, None] < hi, other=0.0)
+        v = tl.load(v_ptr + offset, mask=i[:, None] < hi, other=0.0)
+    else:
+        k, v = tl.load(k_ptr + offset), tl.load(v_ptr + offset)
+    slot = tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+    qk = tl.dot(q, tl.trans(k)) * scale_log2
+    if MASKED:
+        qk = tl.where(i[None, :] < tl.minimum(limit, hi)[:, None], qk, EMPTY)
+    new_best = tl.maximum(best, tl.max(qk, 1))
+    p = tl.exp2(qk - new_best[:, None])
+    if MASKED:
+        p = tl.where(qk > EMPTY, p, 0.0)
+    shrink = tl.exp2(best - new_best)
+    acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
+    return new_best, total * shrink + tl.sum(p, 1), acc, slot, qk, p, shrink
+
+
+@triton.jit
+def _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink):
+    """Leave the evidence of a block and sum the candidates' probabilities."""
+    candidate = (i >= first) & (i < last)
+    tl.store(logits + line[:, None] + i[None, :], qk, mask=candidate[None, :] & taken[:, None])
+    return candidate_total * shrink + tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
+
+
+@triton.jit
 def _attend_wide(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
     logits, scale_log2, stride_tokens, stride_logits,
@@ -39,15 +75,14 @@ def _attend_wide(
         return
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
     own = rows + row * COLS
-    width = tl.load(own + QUERIES_OF)
+    width, length = tl.load(own + QUERIES_OF), tl.load(own + LENGTH)
     query, g = tile * (M // GP) + m_ids // GP, m_ids % GP
     real = (query < width) & (g < G)
-    batch_row = tl.where(query == width - 1, row, tl.load(own + TAIL) + query)
-    batch_row = tl.where(real, batch_row, row)
-    limit = tl.where(real, tl.load(rows + batch_row * COLS + LENGTH), 0)  # tokens that a query sees, its own included
+    batch_row = tl.where(real & (query < width - 1), tl.load(own + TAIL) + query, row)
+    limit = tl.where(real, tl.load(rows + batch_row * COLS + LENGTH), length)  # tokens that a query sees, its own too
     size = tl.load(own + SPLIT)
     lo = split * size
-    hi = tl.minimum(lo + size, tl.max(limit, 0))
+    hi = tl.minimum(lo + size, tl.max(tl.where(real, limit, 0), 0))
     if lo >= hi:
         return
     tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
@@ -57,30 +92,26 @@ def _attend_wide(
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
     acc = tl.zeros([M, D], tl.float32)
-    taken = real & (query == width - 1) & (tl.load(own + EVIDENCE_AT) >= 0)  # leaves evidence
-    evidence = tl.max(taken.to(tl.int32), 0) != 0
-    first = tl.load(own + FIRST)
+    evidence_at, first = tl.load(own + EVIDENCE_AT), tl.load(own + FIRST)
     last = first + tl.load(own + CANDIDATES)
-    line = (head * G + g) * stride_logits + tl.load(own + EVIDENCE_AT) - first
-    slot = tl.load(tokens + lo + tl.arange(0, BLOCK), mask=lo + tl.arange(0, BLOCK) < hi, other=0).to(tl.int64)
-    for start in range(lo, hi, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
-        k = tl.load(k_ptr + offset, mask=i[:, None] < hi, other=0.0)
-        v = tl.load(v_ptr + offset, mask=i[:, None] < hi, other=0.0)
-        slot = tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-        qk = tl.dot(q, tl.trans(k)) * scale_log2
-        qk = tl.where(i[None, :] < tl.minimum(limit, hi)[:, None], qk, EMPTY)
-        new_best = tl.maximum(best, tl.max(qk, 1))
-        p = tl.where(qk > EMPTY, tl.exp2(qk - new_best[:, None]), 0.0)
-        shrink = tl.exp2(best - new_best)
-        acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
-        total = total * shrink + tl.sum(p, 1)
+    taken = real & (query == width - 1) & (evidence_at >= 0)  # leaves evidence
+    evidence = tl.max(taken.to(tl.int32), 0) != 0
+    line = (head * G + g) * stride_logits + evidence_at - first
+    ids = tl.arange(0, BLOCK)
+    whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
+    slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
+    for start in range(lo, whole, BLOCK):
+        best, total, acc, slot, qk, p, shrink = _take(
+            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale_log2, best, total, acc, KV, D, BLOCK, False
+        )
         if evidence:
-            candidate = (i >= first) & (i < last) & (i < hi)
-            tl.store(logits + line[:, None] + i[None, :], qk, mask=candidate[None, :] & taken[:, None])
-            candidate_total = candidate_total * shrink + tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
-        best = new_best
+            candidate_total = _keep(logits, line, start + ids, first, last, taken, qk, p, candidate_total, shrink)
+    for start in range(whole, hi, BLOCK):
+        best, total, acc, slot, qk, p, shrink = _take(
+            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale_log2, best, total, acc, KV, D, BLOCK, True
+        )
+        if evidence:
+            candidate_total = _keep(logits, line, start + ids, first, last, taken, qk, p, candidate_total, shrink)
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=seen[:, None])
