@@ -56,7 +56,7 @@ def examine() -> Report:
     from sfi_sglang.client.provenance import machine, versions
     from sfi_sglang.serving.embedded_model import find_gguf
 
-    gc.disable()  # a quarter of the time: it would walk SGLang's modules again and again while they load
+    gc.disable()  # it would walk SGLang's modules again and again while they load, half of the time
     try:
         model = str(find_gguf())
     except FileNotFoundError:
@@ -64,6 +64,7 @@ def examine() -> Report:
     executor, problem = _executor()
     symbols = (*sglang_symbols.SERVER_TARGETS, *sglang_symbols.FRONTEND_TARGETS)
     found = {symbol: _problem(symbol) for symbol in symbols}
+    gc.freeze()  # nor at exit
     gc.enable()
     installed = {f"{group}: {name}": bool(entry_points(group=group, name=name)) for group, name in ENTRY_POINTS}
     return Report(versions(), machine(), executor, problem, found, installed, model)
