@@ -43,7 +43,9 @@ lint: setup
 	$(BIN)/mypy
 
 wheel: setup
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build dist  # what an earlier build left would be packed too
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist
 
 # The page of the benchmark report is tested in a real browser.
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
