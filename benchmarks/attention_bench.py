@@ -13,7 +13,7 @@ from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.triton_decode import TritonAttention
 from sfi_sglang.attention.workspace import Workspace
-from sfi_sglang.kernels.launch import FAST, Launch
+from sfi_sglang.kernels.launch import FAST, MIXED, Launch
 from sfi_sglang.scheduling.request_state import Refresh
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.stages import stage_mask
@@ -72,7 +72,9 @@ class Bench:
         self.req_to_token = torch.randperm(slots, device=DEVICE).int().view(batch, context)
         self.req_pool_indices = torch.arange(batch, device=DEVICE)
         self.workspace = Workspace.allocate(self.limits, DEVICE, 1 << 60)
-        self.metadata = PassMetadata(batch, self.limits.evidence_tokens, DEVICE)
+        self.metadata = PassMetadata(
+            batch, self.limits.evidence_tokens, DEVICE, MIXED.waves * PROCESSORS // self.limits.kv_heads + batch, 1
+        )
         self.scale = self.limits.dim**-0.5
 
     def fill(self, slow: int, fast: int) -> None:

@@ -24,10 +24,10 @@ from sfi_sglang.kernels.rows import (
     SELECTION,
     SINK,
     SPLIT,
-    WIDE,
 )
 
 LOG2E = tl.constexpr(1.4426950408889634)
+NOWHERE = tl.constexpr(1 << 14)  # a split beyond every row
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
 AHEAD = 64  # tokens of a split that the L2 cache is asked for while the previous kernel ends
@@ -72,18 +72,21 @@ def _prefetch(pointers):
 
 @triton.jit
 def _attend(
-    q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, part_out, part_lse, part_candidates,
-    logits, scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
+    q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, pieces, part_out, part_lse,
+    part_candidates, logits, scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
     COLS: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
-    head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)  # splits that have no work come last
+    head = tl.program_id(0)
+    if LOGITS_OUT:  # lengths differ: the host lists the splits that have work
+        piece = pieces + tl.program_id(1) * 2
+        row, split = tl.maximum(tl.load(piece), 0), tl.where(tl.load(piece) < 0, NOWHERE, tl.load(piece + 1))
+    else:
+        row, split = tl.program_id(1), tl.program_id(2)  # splits that have no work come last
     rows += row * COLS
     sink, count, recent = tl.load(rows + SINK), tl.load(rows + COUNT), tl.load(rows + RECENT)
     visible = sink + count + tl.load(rows + LENGTH) - recent
-    if LOGITS_OUT:  # kernels/wide.py has the wide rows and their queries
-        visible = tl.where(tl.load(rows + WIDE) == 0, visible, 0)
     size = tl.load(rows + SPLIT)
     tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
     chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
@@ -212,6 +215,7 @@ def attend(
     req_pool_indices: Tensor,
     chosen_slots: Tensor,
     rows: Tensor,
+    pieces: Tensor,
     buffers: DecodeBuffers,
     scale: float,
     splits: int,
@@ -223,14 +227,15 @@ def attend(
     q: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows, tokens].
     req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep], the layer's
     part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at most the buffers'; no
-    row may need more. logits_out: slow rows leave logits and log-sum-exps in the buffers, wide rows are left out.
+    row may need more. logits_out: slow rows leave logits and log-sum-exps in the buffers, and only the row and split of
+    each of `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has the wide rows.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
     stride_chosen, keep, _ = chosen_slots.stride()
-    _attend[(kv_heads, count, splits)](
-        q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows,
+    _attend[(kv_heads, pieces.shape[0]) if logits_out else (kv_heads, count, splits)](
+        q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,

@@ -1,6 +1,7 @@
 """Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +26,29 @@ from sfi_sglang.scheduling.request_state import Refresh
 class PassMetadata:
     """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there).
 
-    max_pieces: of wide rows together. tile: tokens of a tile (kernels/wide.py).
+    max_pieces, max_wide_pieces: of single and of wide rows, in passes with slow rows. tile: tokens of a wide row's tile
+    (kernels/wide.py).
     """
 
     def __init__(
-        self, max_rows: int, evidence_tokens: int, device: torch.device | str, max_pieces: int = 0, tile: int = 1
+        self,
+        max_rows: int,
+        evidence_tokens: int,
+        device: torch.device | str,
+        max_pieces: int = 0,
+        max_wide_pieces: int = 0,
+        tile: int = 1,
     ) -> None:
-        self.max_rows, self.pages = max_rows, evidence_tokens // EVIDENCE_PAGE
-        self.max_pieces, self.tile = max_pieces, tile
-        size = max_rows * (COLUMNS + 1) + self.pages + 3 * max_pieces
-        self.device = torch.zeros(size, dtype=torch.int32, device=device)
-        self.rows = self.device[: max_rows * COLUMNS].view(max_rows, COLUMNS)
-        self.refresh_rows = self.device[max_rows * COLUMNS : max_rows * (COLUMNS + 1)]  # slow rows, -1: none
-        end = size - 3 * max_pieces
-        self.page_to_row = self.device[max_rows * (COLUMNS + 1) : end]  # page of evidence -> row, -1: none
-        self.pieces = self.device[end:].view(max_pieces, 3)  # wide row (-1: none), tile, split
+        self.max_rows, self.tile = max_rows, tile
+        self.pages = evidence_tokens // EVIDENCE_PAGE
+        sizes = np.cumsum([max_rows * COLUMNS, max_rows, self.pages, 2 * max_pieces, 3 * max_wide_pieces])
+        self.ends = [int(size) for size in sizes]
+        self.device = torch.zeros(self.ends[-1], dtype=torch.int32, device=device)
+        rows, self.refresh_rows, self.page_to_row, pieces, wide_pieces = self.device.tensor_split(self.ends[:-1])
+        self.rows = rows.view(max_rows, COLUMNS)
+        # refresh_rows: slow rows; page_to_row: the row of a page of evidence; -1: none
+        self.pieces = pieces.view(-1, 2)  # row (-1: none), split
+        self.wide_pieces = wide_pieces.view(-1, 3)  # wide row (-1: none), tile, split
         self.clear()
 
     def clear(self) -> None:
@@ -95,21 +104,30 @@ class PassMetadata:
         lines = self.lines
         return lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
 
-    def load(self, programs: int = 1, splits: int = 1, block: int = 1) -> None:
+    def load(self, rows: int = 0, programs: int = 1, splits: int = 1, block: int = 1) -> None:
         """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all and whole
-        blocks of tokens each, and copy everything to the device."""
+        blocks of tokens each, and copy everything to the device. rows: of the batch, where pieces are listed."""
         visible = np.where(self.lines[:, WIDE] == 0, self.visible, 0)
         size = np.maximum(visible.sum() / programs, visible / splits)
         self.lines[:, SPLIT] = np.maximum(np.ceil(size / block), 1) * block
-        self._cut_wide(splits, block)
+        if rows:
+            counts = -(-visible[:rows] // self.lines[:rows, SPLIT])
+            first = np.repeat(counts.cumsum() - counts, counts)
+            self._list(3, np.stack([np.repeat(np.arange(rows), counts), np.arange(len(first)) - first], 1))
+            self._list(4, self._cut_wide(splits, block))
         host = torch.from_numpy(self.host)
         if self.device.is_cuda:
             host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way
         self.device.copy_(host, non_blocking=True)
 
-    def _cut_wide(self, splits: int, block: int) -> None:
+    def _list(self, part: int, pieces: Any) -> None:
+        flat = np.ravel(pieces)
+        assert len(flat) <= self.ends[part] - self.ends[part - 1], "more pieces than there is room for"
+        self.host[self.ends[part - 1] : self.ends[part - 1] + len(flat)] = flat
+
+    def _cut_wide(self, splits: int, block: int) -> list[tuple[int, int, int]]:
         """Pieces of the wide rows, of about equal work; the tiles of one split beside each other."""
-        room = self.max_pieces - sum(tiles for *_, tiles in self.wide)  # each tile may have one short split
+        room = len(self.wide_pieces) - sum(tiles for *_, tiles in self.wide)  # each tile may have one short split
         work = sum(int(self.lines[row, LENGTH]) * tiles for row, _, tiles in self.wide)
         pieces: list[tuple[int, int, int]] = []
         for row, others, tiles in self.wide:
@@ -117,6 +135,4 @@ class PassMetadata:
             size = math.ceil(max(work / room, length / splits) / block) * block
             self.lines[row, SPLIT] = self.lines[others, SPLIT] = size
             pieces += [(row, tile, split) for split in range(-(-length // size)) for tile in range(tiles)]
-        if pieces:
-            start = self.host.shape[0] - 3 * self.max_pieces
-            self.host[start : start + 3 * len(pieces)] = np.ravel(pieces)
+        return pieces

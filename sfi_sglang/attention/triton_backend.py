@@ -56,14 +56,7 @@ class SFITritonBackend(AttentionBackend):
         self.workspace = Workspace.allocate(self.limits, runner.device, free)
         logger.info("sfi uses %s", self.limits.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
-        group = self.limits.heads // self.limits.kv_heads
-        tile = tile_tokens(group)
-        pieces = max(
-            launch.WIDE.waves * processors // self.limits.kv_heads, 2 * REPAIR_ROWS * -(-REPAIR_TOKENS // tile)
-        )
-        self.metadata = PassMetadata(
-            self.limits.graph_rows, self.limits.evidence_tokens, runner.device, max_pieces=pieces, tile=tile
-        )
+        self.metadata = self._metadata(processors)
         parts = (self.workspace, self.metadata, self.req_to_token)
         self.attention: dict[str, RowAttention] = {
             FAST: TritonAttention(*parts, launch.FAST, processors, logits_out=False),
@@ -77,6 +70,19 @@ class SFITritonBackend(AttentionBackend):
         self.rows: list[RowPlan] = []
         self.prompts = PrefillObserver(self.workspace, self.pool.get_key_buffer, self.req_to_token)
         self.prompts.compile()
+
+    def _metadata(self, processors: int) -> PassMetadata:
+        limits = self.limits
+        tile = tile_tokens(limits.heads // limits.kv_heads)
+        wide_tiles = REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile)
+        return PassMetadata(
+            limits.graph_rows,
+            limits.evidence_tokens,
+            self.req_to_token.device,
+            max_pieces=launch.MIXED.waves * processors // limits.kv_heads + limits.graph_rows,
+            max_wide_pieces=max(launch.WIDE.waves * processors // limits.kv_heads, 2 * wide_tiles),
+            tile=tile,
+        )
 
     # -- which graph ----------------------------------------------------------------------------------------------
 

@@ -49,8 +49,8 @@ class TritonAttention:
         return True
 
     def prepare(self, rows: int) -> None:
-        limits = self.workspace.limits
-        self.metadata.load(self.programs // limits.kv_heads, self._splits(rows), self.launch.tokens(limits.dim))
+        limits, listed = self.workspace.limits, rows if self.logits_out else 0
+        self.metadata.load(listed, self.programs // limits.kv_heads, self._splits(rows), self.launch.tokens(limits.dim))
 
     def _splits(self, rows: int) -> int:
         """Grid of the attention kernel, the same at a graph's capture and replay. A slow row may take all programs."""
@@ -62,10 +62,10 @@ class TritonAttention:
         locate(table.positions, self.req_to_token, req_pool_indices, self.metadata.rows, table.slots)
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
-        rows, buffers, splits = self.metadata.rows, self.workspace.buffers, self._splits(q.shape[0])
+        metadata, buffers, splits = self.metadata, self.workspace.buffers, self._splits(q.shape[0])
         pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
         slots = self.workspace.table.slots[:, layer]
-        attend(*pool, slots, rows, buffers, scale, splits, self.logits_out, self.launch)
+        attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scale, splits, self.logits_out, self.launch)
         if self.logits_out:
-            attend_wide(*pool, rows, self.metadata.pieces, buffers, scale, splits)
-        return merge(rows, buffers, torch.empty_like(q), keys.shape[1], splits, self.logits_out)
+            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scale, splits)
+        return merge(metadata.rows, buffers, torch.empty_like(q), keys.shape[1], splits, self.logits_out)

@@ -25,6 +25,7 @@ DTYPES = [torch.bfloat16, torch.float16] if GPU else [torch.float16]  # the inte
 pytestmark = pytest.mark.no_cover  # nothing here is measured, and tracing slows the interpreter down by half
 EXAMPLES = settings(max_examples=12)
 SPLITS = 4
+NO_PIECES = torch.empty(0, 2, dtype=torch.int32, device=DEVICE)
 
 
 def table_of(*lines: dict[str, int]) -> torch.Tensor:
@@ -92,7 +93,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
     locate(selection.to(DEVICE), req_to_token, req_pool_indices, table_of(*lines), slots)
     meta = table_of(*lines)
     pool = (q, keys, values, req_to_token, req_pool_indices)
-    attend(*pool, slots[:, 0], meta, buffers, dim**-0.5, SPLITS, False, FAST)
+    attend(*pool, slots[:, 0], meta, NO_PIECES, buffers, dim**-0.5, SPLITS, False, FAST)
     merge(meta, buffers, out, kv_heads, SPLITS, False)
     for row, line in enumerate(visible):
         for head, positions in enumerate(line):
@@ -138,7 +139,8 @@ def test_evidence_and_coverage_of_a_slow_row(agreement, group, length, offset, s
     chosen = torch.zeros(2, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     req_pool_indices = torch.tensor([0, 1], device=DEVICE)
     pool = (q, keys, values, req_to_token, req_pool_indices)
-    attend(*pool, chosen, meta, buffers, dim**-0.5, SPLITS, True, MIXED)
+    pieces = torch.tensor([[0, 0], *([1, i] for i in range(SPLITS)), [-1, -1]], dtype=torch.int32, device=DEVICE)
+    attend(*pool, chosen, meta, pieces, buffers, dim**-0.5, SPLITS, True, MIXED)
     merge(meta, buffers, torch.empty_like(q), kv_heads, SPLITS, True)
     scores = torch.full((kv_heads, pages * EVIDENCE_PAGE), torch.nan, device=DEVICE)
     refresh_rows = torch.tensor([1, -1], dtype=torch.int32, device=DEVICE)

@@ -40,21 +40,21 @@ def test_a_wide_row_beside_a_single_one(dtype, kv_heads, group, dim, length, rep
     req_to_token = torch.stack([torch.randperm(400, generator=generator) for _ in range(3)]).int().to(DEVICE)
     req_pool_indices = torch.tensor([2, 0, 1] + [0] * repaired, device=DEVICE)
     positions = range(length - 1 - gap - repaired, length - 1 - gap)
-    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, pieces, tile_tokens(group))
+    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, 8 + count, pieces, tile_tokens(group))
     for row, tokens in enumerate((50, length, 90)):
         metadata.dense(row, tokens)
     candidates = length - 20 - FIRST
     start = metadata.refresh(1, Refresh(FIRST, candidates, 5), line=0, stages=0)
     metadata.repair(1, 3, positions)
-    metadata.load(programs=8, splits=SPLITS, block=16)
+    metadata.load(count, programs=8, splits=SPLITS, block=16)
     buffers = DecodeBuffers.allocate(count, heads, kv_heads, dim, SPLITS, 4 * EVIDENCE_PAGE, DEVICE)
     buffers.out.fill_(torch.nan)
     buffers.logits.fill_(torch.nan)
     slots = torch.zeros(count, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     out = torch.full_like(q, torch.nan)
     pool = (q, keys, values, req_to_token, req_pool_indices)
-    attend(*pool, slots, metadata.rows, buffers, dim**-0.5, SPLITS, True, MIXED)
-    attend_wide(*pool, metadata.rows, metadata.pieces, buffers, dim**-0.5, SPLITS)
+    attend(*pool, slots, metadata.rows, metadata.pieces, buffers, dim**-0.5, SPLITS, True, MIXED)
+    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, dim**-0.5, SPLITS)
     merge(metadata.rows, buffers, out, kv_heads, SPLITS, True)
     visible = [50, length, 90, *(position + 1 for position in positions)]
     for row, tokens in enumerate(visible):

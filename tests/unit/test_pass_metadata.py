@@ -74,7 +74,7 @@ def test_splits_cover_every_row(lengths, programs, splits):
     metadata = PassMetadata(4, EVIDENCE_PAGE, "cpu")
     for row, length in enumerate(lengths):
         metadata.dense(row, length)
-    metadata.load(programs, splits, block=64)
+    metadata.load(programs=programs, splits=splits, block=64)
     size = metadata.rows[:, pass_metadata.SPLIT].numpy()
     assert (size * splits >= visible(metadata)).all()
     assert (size > 0).all()
