@@ -14,7 +14,7 @@ import sfi_sglang.frontend  # noqa: F401  adds sfi= to sgl.gen and to program.ru
 STORY = " ".join(f"On day {day} the harbor master wrote that {day % 17} ships came in." for day in range(100))
 
 
-@sgl.function  # type: ignore[untyped-decorator]
+@sgl.function
 def summarise(s: Any, text: str) -> None:
     s += f"{text}\n\nIn one sentence, the harbor master wrote"
     s += sgl.gen("summary", max_tokens=32, stop=".", sfi={"budget": 256})
