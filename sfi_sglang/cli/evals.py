@@ -1,8 +1,9 @@
 """`sfi-sglang eval`: quality of SFI beside dense, on a real server."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -10,9 +11,6 @@ from rich.table import Table
 from sfi_sglang.cli.options import SERVER_LOG, Server
 from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console, progress
-
-if TYPE_CHECKING:
-    from sfi_sglang.client.token_count import Count
 
 SAMPLE_TOKENS = 1500  # of the eval's own text, where tokens can only be estimated
 app = typer.Typer(help="Quality of SFI beside dense, on a real server.", no_args_is_help=True)
@@ -87,7 +85,7 @@ def whole_numbers(text: str, option: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def counter(url: str) -> "Count":
+def counter(url: str) -> Callable[[str], int]:
     """The served model's tokenizer where its folder is on this machine, else an estimate from its server."""
     from sfi_sglang.client.endpoint import Endpoint
     from sfi_sglang.client.token_count import estimate, from_server
