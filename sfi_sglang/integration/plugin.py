@@ -13,7 +13,8 @@ from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, refusal, response
 from sfi_sglang.api.metrics import Metrics
 from sfi_sglang.api.settings import Settings
-from sfi_sglang.integration import server_args, wide_pass
+from sfi_sglang.integration import server_args
+from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
@@ -176,13 +177,13 @@ class Plugin:
     def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """AROUND ModelRunner.forward: slow rows repair their segment in rows behind the requests'."""
         repairs = repairs_of(self.planner.rows_for(batch.rids, batch.batch_size))
-        wide = wide_pass.widen(runner, batch, repairs) if repairs else None
+        wide = WidePass.of(runner, batch, repairs) if repairs else None
         if wide is None:
             if repairs:
                 self.planner.drop_repairs()
             return original(runner, batch, *args, **kwargs)
-        output = original(runner, wide, *args, **kwargs)
-        wide_pass.finish(output, batch, repairs)
+        output = original(runner, wide.batch, *args, **kwargs)
+        wide.finish(output, batch.input_ids)
         return output
 
     def load_eager(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:

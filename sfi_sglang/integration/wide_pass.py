@@ -6,6 +6,7 @@ beam search (srt/managers/beam_search).
 """
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,65 +15,86 @@ from torch import Tensor
 from sfi_sglang.scheduling.step_planner import Repair, RowPlan
 
 Repairs = list[tuple[int, RowPlan, Repair]]
+ON_DEVICE = -1  # in place of an id that only the device knows: the input token of the row that repairs
+PER_TOKEN = ("mrope_positions", "input_embeds", "encoder_lens")  # where a row is more than its token
 
 
-def widen(runner: Any, batch: Any, repairs: Repairs) -> Any | None:
-    """The ForwardBatch with a row for every token to repair; None where a row is more than its token (M-RoPE, LoRA,
-    embeddings, hidden states)."""
-    if batch.lora_ids is not None and any(name is not None for name in batch.lora_ids):
-        return None
-    if any(getattr(batch, name, None) is not None for name in ("mrope_positions", "input_embeds", "encoder_lens")):
-        return None
-    if batch.batch_size != len(batch.seq_lens_cpu) or batch.input_ids.shape[0] != batch.batch_size:
-        return None
-    device = batch.input_ids.device
-    added = [(index, position) for index, _, repair in repairs for position in repair.positions]
-    host = torch.tensor([*zip(*added, strict=True), [token for *_, repair in repairs for token in repair.tokens]])
-    if device.type == "cuda":
-        host = host.pin_memory()
-    requests, positions, tokens = host.to(device, non_blocking=True)
+@dataclass(frozen=True)
+class WidePass:
+    """batch: SGLang's ForwardBatch with the added rows. own: rows of requests. requests, following: int64, of each
+    added row, the row that repairs it and the id after its token."""
+
+    batch: Any
+    own: int
+    repairs: Repairs
+    requests: Tensor
+    following: Tensor
+
+    @classmethod
+    def of(cls, runner: Any, batch: Any, repairs: Repairs) -> "WidePass | None":
+        """None where the batch cannot be widened: LoRA, M-RoPE, embeddings."""
+        if batch.lora_ids is not None and any(name is not None for name in batch.lora_ids):
+            return None
+        if any(getattr(batch, name, None) is not None for name in PER_TOKEN):
+            return None
+        if batch.batch_size != len(batch.seq_lens_cpu) or batch.input_ids.shape[0] != batch.batch_size:
+            return None
+        rows = [
+            (index, position, token, after)
+            for index, _, repair in repairs
+            for position, token, after in zip(
+                repair.positions, repair.tokens, [*repair.following, ON_DEVICE], strict=False
+            )
+        ]
+        host = torch.tensor(rows).T.contiguous()
+        device = batch.input_ids.device
+        if device.type == "cuda":
+            host = host.pin_memory()  # a copy from other memory would wait for the passes under way
+        requests, positions, tokens, following = host.to(device, non_blocking=True)
+        wide = _widened(runner, batch, host[1], requests, positions, tokens)
+        return cls(wide, batch.batch_size, repairs, requests, following)
+
+    def finish(self, output: Any, input_ids: Tensor) -> None:
+        """Take the added rows out of the output; the requests know now that they are exact, and where the number of
+        tokens is that dense attention would have chosen too. input_ids: of the requests."""
+        logits = output.logits_output.next_token_logits
+        output.logits_output.next_token_logits = logits[: self.own]
+        choices = logits[self.own : self.own + len(self.requests)].argmax(-1)
+        following = torch.where(self.following == ON_DEVICE, input_ids[self.requests], self.following)
+        alike = torch.zeros(self.own, dtype=torch.int64, device=choices.device)
+        alike.index_add_(0, self.requests, (choices == following).long())
+        for index, row, repair in self.repairs:
+            assert row.state is not None
+            row.state.repaired(row.length, repair.positions.stop, alike[index])
+
+
+def _widened(runner: Any, batch: Any, host: Tensor, requests: Tensor, positions: Tensor, tokens: Tensor) -> Any:
+    """host: the positions on the host."""
     lines = batch.req_pool_indices[requests]
     slots = runner.req_to_token_pool.req_to_token[lines, positions]
-    lengths_cpu = host[1] + 1
+    lengths = positions + 1
 
     def joined(name: str, more: Tensor) -> Tensor:
         own = getattr(batch, name)
         return torch.cat([own, more.to(own.dtype)])
 
     changed = {
-        "batch_size": batch.batch_size + len(added),
+        "batch_size": batch.batch_size + len(host),
         "input_ids": joined("input_ids", tokens),
         "positions": joined("positions", positions),
         "req_pool_indices": joined("req_pool_indices", lines),
-        "seq_lens": joined("seq_lens", positions + 1),
-        "seq_lens_cpu": joined("seq_lens_cpu", lengths_cpu),
-        "seq_lens_sum": batch.seq_lens_sum + int(lengths_cpu.sum()),
+        "seq_lens": joined("seq_lens", lengths),
+        "seq_lens_cpu": joined("seq_lens_cpu", host + 1),
+        "seq_lens_sum": batch.seq_lens_sum + int((host + 1).sum()),
         "out_cache_loc": joined("out_cache_loc", slots),
     }
     if batch.orig_seq_lens is not None:
-        changed["orig_seq_lens"] = joined("orig_seq_lens", positions + 1)
+        changed["orig_seq_lens"] = joined("orig_seq_lens", lengths)
     if batch.global_num_token_non_padded is not None:
-        changed["global_num_token_non_padded"] = batch.global_num_token_non_padded + len(added)
-        changed["global_num_token_non_padded_cpu"] = batch.global_num_token_non_padded_cpu + len(added)
+        changed["global_num_token_non_padded"] = batch.global_num_token_non_padded + len(host)
+        changed["global_num_token_non_padded_cpu"] = batch.global_num_token_non_padded_cpu + len(host)
     wide = dataclasses.replace(batch, **changed)
     wide.forward_metadata_ready = False
-    wide.sfi_rows_added = len(added)
+    wide.sfi_rows_added = len(host)
     runner.kv_index_translator.bind_own_plan(wide)
     return wide
-
-
-def finish(output: Any, batch: Any, repairs: Repairs) -> None:
-    """Take the added rows out of the output of a wide pass; the requests know now that they are exact, and how many of
-    their tokens the dense pass would have chosen."""
-    logits = output.logits_output.next_token_logits
-    own, added = logits[: batch.batch_size], logits[batch.batch_size :]
-    output.logits_output.next_token_logits = own
-    choices, start = added.argmax(-1), 0
-    for index, row, repair in repairs:
-        count = len(repair.tokens)
-        following = torch.tensor(repair.following, device=choices.device)
-        if len(repair.following) < count:
-            following = torch.cat([following, batch.input_ids[index : index + 1].to(following.dtype)])
-        assert row.state is not None
-        row.state.repaired(row.length, repair.start + count, (choices[start : start + count] == following).sum())
-        start += count

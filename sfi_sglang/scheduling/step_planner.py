@@ -7,7 +7,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
+from sfi_sglang.api.options import EVIDENCE_PAGE, evidence_pages
 from sfi_sglang.scheduling.request_state import RequestState, requested, state_of
 from sfi_sglang.scheduling.segments import Vocabulary
 from sfi_sglang.selection.snapshot_store import SnapshotStore
@@ -83,9 +83,7 @@ class StepPlanner:
         """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
         assert self.vocabulary is not None
         decode = batch.forward_mode.is_decode()
-        room = EvidenceRoom(self.evidence_tokens)
-        spare = math.inf if self.pass_rows is None else self.pass_rows - len(batch.reqs)
-        repairs = 0
+        room = PassRoom(self.evidence_tokens, self.pass_rows and self.pass_rows - len(batch.reqs))
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
         for i, req in enumerate(batch.reqs):
@@ -93,11 +91,7 @@ class StepPlanner:
             if state is None:
                 continue
             if decode:
-                self.rows[i] = row = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
-                if repairs < REPAIR_ROWS and (repair := plan_repair(row, req.output_ids, min(spare, REPAIR_TOKENS))):
-                    self.rows[i] = replace(row, repair=repair)
-                    spare -= len(repair.tokens)
-                    repairs += 1
+                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
                 row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
@@ -123,56 +117,61 @@ class StepPlanner:
         return self.rows if rids == self.rids else [DENSE_ROW] * batch_size
 
 
-class EvidenceRoom:
-    """Space for the evidence of one decode step. A refresh that finds none waits for the next step."""
+class PassRoom:
+    """What slow rows share in one decode step: space for evidence, and rows for tokens to repair. A refresh that finds
+    too little waits for the next step, where it comes first; None: there is no limit."""
 
-    def __init__(self, tokens: int | None) -> None:
-        self.left = math.inf if tokens is None else tokens
+    def __init__(self, evidence_tokens: int | None, spare_rows: int | None = None) -> None:
+        self.evidence = math.inf if evidence_tokens is None else evidence_tokens
+        self.rows = math.inf if spare_rows is None else max(spare_rows, 0)
+        self.repairs = 0
 
-    def take(self, length: int, options: SFIOptions) -> bool:
-        """Reserve the candidates of a context of `length` tokens; False if there is no room."""
-        need = evidence_pages(options.candidates(length)) * EVIDENCE_PAGE
-        if need > self.left:
-            return False
-        self.left -= need
-        return True
+    def take(self, state: RequestState, length: int) -> int | None:
+        """Reserve what a refresh at a context of `length` tokens needs. Returns how many tokens it may repair, None if
+        it has to wait."""
+        need = evidence_pages(state.options.candidates(length)) * EVIDENCE_PAGE
+        wanted = min(length - 1 - state.exact, REPAIR_TOKENS) if state.options.repair else 0
+        if need > self.evidence or (wanted > self.rows and self.repairs) or self.repairs == REPAIR_ROWS:
+            return None
+        count = int(min(wanted, self.rows))
+        self.evidence -= need
+        self.rows -= count
+        self.repairs += count > 0
+        return count
 
 
-def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: EvidenceRoom) -> RowPlan:
+def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: PassRoom) -> RowPlan:
     """One decode step of a request whose context, input token included, is `length` tokens."""
-    options = state.options
+    options, step, repair = state.options, Step.DENSE, None
     slow = state.tracker.step(outputs, visible=length - 1 - state.prompt_tokens)
-    if length <= options.dense_limit:
-        step = Step.DENSE
-    elif options.policy == "never":
+    if options.policy == "never" and length > options.dense_limit:
         step = Step.FAST
-    elif (slow or state.selection is None) and room.take(length, options):
-        step = Step.SLOW
-        state.tracker.refreshed()
-    else:
-        step = Step.FAST if state.selection is not None else Step.DENSE
+    elif length > options.dense_limit:
+        count = room.take(state, length) if slow or state.selection is None else None
+        if count is not None:
+            step, repair = Step.SLOW, plan_repair(state, outputs, length, count)
+            state.tracker.refreshed()
+        elif state.selection is not None:
+            step = Step.FAST
     state.steps.append(step is not Step.FAST)
     if step is not Step.FAST and state.exact == length - 1:
         state.exact = length
-    return RowPlan(step, length, state)
+    return RowPlan(step, length, state, repair=repair)
 
 
-def plan_repair(row: RowPlan, outputs: Sequence[int], most: float) -> Repair | None:
-    """What a slow row repairs, oldest first, at most `most` tokens. None: nothing."""
-    if row.step is not Step.SLOW or row.state is None or not row.state.options.repair:
+def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count: int) -> Repair | None:
+    """The `count` oldest tokens whose K and V are approximate; None for none."""
+    if not count:
         return None
-    start, prompt = row.state.exact, row.state.prompt_tokens
-    count = int(min(row.length - 1 - start, most))
-    if count <= 0:
-        return None
-    known = outputs[start - prompt : row.length - 1 - prompt]  # the input token is on the device alone
+    start, prompt = state.exact, state.prompt_tokens
+    known = outputs[start - prompt : length - 1 - prompt]  # the input token is on the device alone
     return Repair(start, tuple(known[:count]), tuple(known[1 : count + 1]))
 
 
 def plan_extend(state: RequestState, end: int, total: int) -> RowPlan:
     """One prefill pass that reaches token `end` of `total`. The last one makes the first selection."""
     options, state.exact = state.options, end
-    if options.policy == "never" or total + 1 <= options.dense_limit:
+    if not options.selects_at(total):
         return RowPlan(Step.DENSE, end, state)
     if end < total:
         return RowPlan(Step.CHUNK, end, state)

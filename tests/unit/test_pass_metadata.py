@@ -12,7 +12,7 @@ from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import EvidenceRoom
+from sfi_sglang.scheduling.step_planner import PassRoom
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.table import DeviceSelection, SelectionTable
 
@@ -124,8 +124,6 @@ def test_lines_of_the_table_come_back():
 
 
 def test_evidence_room_is_counted_in_pages():
-    room = EvidenceRoom(3 * EVIDENCE_PAGE)
-    assert room.take(1500, OPTIONS)  # two pages
-    assert not room.take(1500, OPTIONS)
-    assert room.take(500, OPTIONS)
-    assert not room.take(500, OPTIONS)
+    room = PassRoom(3 * EVIDENCE_PAGE)
+    taken = [room.take(state(), length) is not None for length in (1500, 1500, 500, 500)]
+    assert taken == [True, False, True, False]  # two pages, two, one, one

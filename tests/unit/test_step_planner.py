@@ -6,7 +6,7 @@ from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.scheduling.request_state import RequestState, without_exclusion
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import (
-    EvidenceRoom,
+    PassRoom,
     Repair,
     Step,
     StepPlanner,
@@ -19,7 +19,7 @@ from sfi_sglang.selection.snapshot_store import SnapshotStore
 from sfi_sglang.selection.table import HostSelection
 
 VOCABULARY = Vocabulary(["word", "."])
-ROOM = EvidenceRoom(None)
+ROOM = PassRoom(None)
 SELECTION = HostSelection(torch.zeros(1, 1, 1, dtype=torch.int64))
 
 
@@ -98,14 +98,14 @@ def test_a_plan_never_serves_another_batch():
 
 
 def test_a_refresh_without_room_waits_and_a_first_one_decodes_densely():
-    none = EvidenceRoom(0)
+    none = PassRoom(0)
     request = state(prompt=100, max_segment=2, min_gap=1)
     assert plan_decode(request, [0], length=101, room=none).step is Step.DENSE  # no selection to go on with
-    assert plan_decode(request, [0] * 2, length=102, room=EvidenceRoom(1024)).step is Step.SLOW
+    assert plan_decode(request, [0] * 2, length=102, room=PassRoom(1024)).step is Step.SLOW
     request.selection = SELECTION
     steps = [plan_decode(request, [0] * (3 + i), length=103 + i, room=none).step for i in range(4)]
     assert steps == [Step.FAST] * 4  # due since the second
-    assert plan_decode(request, [0] * 8, length=107, room=EvidenceRoom(1024)).step is Step.SLOW
+    assert plan_decode(request, [0] * 8, length=107, room=PassRoom(1024)).step is Step.SLOW
 
 
 def test_tensor_parallel_ranks_select_alike():
@@ -123,16 +123,13 @@ def test_a_slow_row_repairs_what_fast_steps_left_oldest_first():
     plan_extend(request, 100, total=100)
     request.selection = SELECTION
     outputs = list(range(1000, 1020))
-    for i in range(4):
-        row = plan_decode(request, outputs, length=101 + i, room=ROOM)
-        assert row.step is Step.FAST and plan_repair(row, outputs, 63) is None
-    assert request.exact == 100
-    row = plan_decode(request, outputs, length=105, room=ROOM)
-    assert row.step is Step.SLOW and request.exact == 100
-    assert plan_repair(row, outputs, 2) == Repair(100, (1000, 1001), (1001, 1002))
-    whole = plan_repair(row, outputs, 63)
-    assert whole == Repair(100, (1000, 1001, 1002, 1003), (1001, 1002, 1003))  # the fifth is known to the device alone
-    assert plan_repair(row, outputs, 0) is None
+    rows = [plan_decode(request, outputs, length=101 + i, room=ROOM) for i in range(5)]
+    assert [row.step for row in rows] == [Step.FAST] * 4 + [Step.SLOW] and request.exact == 100
+    assert [row.repair for row in rows[:4]] == [None] * 4
+    # the token after the fourth is known to the device alone
+    assert rows[4].repair == Repair(100, (1000, 1001, 1002, 1003), (1001, 1002, 1003))
+    assert plan_repair(request, outputs, 105, 2) == Repair(100, (1000, 1001), (1001, 1002))
+    assert plan_repair(request, outputs, 105, 0) is None
     request.repaired(105, 102, torch.tensor(1))
     assert request.exact == 102
     request.repaired(105, 104, torch.tensor(2))
@@ -140,6 +137,20 @@ def test_a_slow_row_repairs_what_fast_steps_left_oldest_first():
     request.release(tokens=106)
     assert request.agreed == (3, 4)
     assert request.summary(outputs=6)["agreement"] == 0.75
+
+
+def test_repairs_that_do_not_fit_together_take_turns():
+    room = PassRoom(None, spare_rows=6)
+    requests = [state(prompt=100) for _ in range(3)]
+    for request in requests:
+        request.exact = 100
+    assert room.take(requests[0], 105) == 4
+    assert room.take(requests[1], 105) is None  # two rows are left
+    assert room.take(requests[2], 103) == 2
+    assert PassRoom(None, spare_rows=3).take(requests[1], 105) == 3  # alone it takes what there is
+    assert PassRoom(None, spare_rows=0).take(requests[1], 105) == 0
+    without = state(prompt=100, repair=False)
+    assert PassRoom(None, spare_rows=6).take(without, 105) == 0
 
 
 def test_dense_steps_keep_an_exact_context_exact():
