@@ -20,6 +20,8 @@ offer {torch}+cpu for this Python and machine.
 Installing the build with CUDA instead. It runs on a CPU too, but is large: 527 MB, with its CUDA packages 2.7 GB.
 To avoid that, stop this and name another index: make setup TORCH_INDEX=URL"""
 
+WHEEL = re.compile(r"\s*(?:Downloading|Using cached|Processing) (\S+\.whl)(?!\S)( \([\d.]+ .B\))?")
+
 
 def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036
@@ -60,9 +62,9 @@ class Pip:
             assert process.stdout
             for line in process.stdout:
                 said.append(line)
-                if wheel := re.match(r"\s*(Downloading|Using cached|Processing) (\S+\.whl)( \(.*\))?$", line):
+                if wheel := WHEEL.match(line):
                     wheels += 1
-                    status(f"{wheels:3}  {Path(wheel[2]).name.split('-')[0]}{wheel[3] or ''}")
+                    status(f"{wheels:3}  {Path(wheel[1]).name.split('-')[0]}{wheel[2] or ''}")
                 elif line.startswith("Installing collected"):
                     status("unpacking ...")
         status("")
