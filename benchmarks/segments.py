@@ -2,7 +2,7 @@
 
     python -m benchmarks.segments --out benchmarks/results/segments.json
 
-Runs the very trigger of the server (sfi_sglang/trigger.py) over documents that installed packages ship, tokenized by
+Runs the very trigger of the server (scheduling/segments.py) over documents that installed packages ship, tokenized by
 the embedded model: package descriptions (prose with lists), modules of the standard library, JSON files.
 """
 

@@ -1,2 +1,2 @@
 """Triton kernels of slow-fast attention, imported as `sfi_sglang.kernels`. Torch references:
-sfi_sglang/torch_executor.py for attention, sfi_sglang/selector.py for the Selector."""
+sfi_sglang/attention/reference.py for attention, sfi_sglang/selection/selector.py and stages.py for the Selector."""

@@ -11,6 +11,7 @@ from tests.helpers import CHUNK, GPU, probe_env
 
 if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests fetch no model
 
 settings.register_profile("slow machine", deadline=None)
 settings.load_profile("slow machine")

@@ -62,7 +62,7 @@ class SFIOptions(_Strict):
         "sentence", description="what ends a segment; `never` keeps sink and recent tokens only"
     )
     carry: Literal["fresh", "inherit", "merge"] = Field(
-        "fresh", description="what to do with memory inherited from an earlier request (carry.py)"
+        "fresh", description="what to do with memory inherited from an earlier request (selection/reuse.py)"
     )
     repair: bool = Field(True, description="refreshes compute the K and V of the fast steps before them anew, densely")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")

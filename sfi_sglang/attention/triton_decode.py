@@ -7,8 +7,9 @@ from torch import Tensor
 
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
-from sfi_sglang.kernels.decode import attend, locate, merge
+from sfi_sglang.kernels.decode import attend, merge
 from sfi_sglang.kernels.launch import Launch
+from sfi_sglang.kernels.locate import locate
 from sfi_sglang.kernels.wide import attend_wide
 
 

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from sfi_sglang.cli import agents, diagnosis, evals, stats
+from sfi_sglang.cli.extra import explained
 from sfi_sglang.terminal import console, run_command_line
 
 app = typer.Typer(help="Slow-Fast Inference for SGLang.", no_args_is_help=True, add_completion=False)
 
 
 def main() -> None:
-    run_command_line(app)
+    run_command_line(explained(app))
 
 
 def show_version(wanted: bool) -> None:

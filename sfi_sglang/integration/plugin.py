@@ -3,17 +3,16 @@
 import dataclasses
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sfi_sglang import sglang_symbols as symbols
-from sfi_sglang.api import admission, refusal, response
-from sfi_sglang.api.metrics import Metrics
+from sfi_sglang.api import admission, refusal
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import server_args
+from sfi_sglang.integration.reports import Reports
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
 from sfi_sglang.selection.snapshot_store import SnapshotStore
@@ -39,7 +38,7 @@ class Plugin:
             self.problems.append(str(error))
         self.planner = StepPlanner(SnapshotStore(self.settings.store_bytes))
         self.backend: Any = None  # SFITritonBackend, if it serves this process
-        self.metrics = Metrics()
+        self.reports = Reports(self.planner.store)
 
     def install(self) -> None:
         for install in (self._add_flags, self._add_backends, self._add_admission, self._add_scheduling):
@@ -150,17 +149,17 @@ class Plugin:
         self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
         self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
         self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
-        self._hook(symbols.META_INFO, self.attach_report, HookType.AROUND)
+        self._hook(symbols.META_INFO, self.reports.attach_report, HookType.AROUND)
         for stream in (symbols.CHAT_STREAM, symbols.COMPLETION_STREAM):
-            self._hook(stream, self.report_in_stream, HookType.AFTER)
-        self._hook(symbols.GENERATE, self.read_reports, HookType.AFTER)
+            self._hook(stream, self.reports.report_in_stream, HookType.AFTER)
+        self._hook(symbols.GENERATE, self.reports.read_reports, HookType.AFTER)
         for builder in (symbols.CHAT_RESPONSE, symbols.COMPLETION_RESPONSE):
-            self._hook(builder, self.report_in_response, HookType.AFTER)
+            self._hook(builder, self.reports.report_in_response, HookType.AFTER)
         if self.settings.resolved_executor() != "torch":
             self._hook(symbols.GRAPH_VARIANTS, self.graph_variants, HookType.AROUND)
             self._hook(symbols.HYBRID_FORWARD, self.observe_prefill, HookType.AFTER)
         if symbols.exists(symbols.RESPONSE_INFO) and symbols.exists(symbols.HAS_RESPONSE_INFO):
-            HookRegistry.register(symbols.RESPONSE_INFO, self.build_reports, HookType.AROUND)
+            HookRegistry.register(symbols.RESPONSE_INFO, self.reports.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
 
     def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
@@ -204,52 +203,3 @@ class Plugin:
         if batch.forward_mode.is_extend():
             q, layer = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, "q"), (3, "layer")))
             self.backend.observe_prefill(q, layer, batch)
-
-    def build_reports(
-        self, original: Callable[..., dict[str, list[Any]]], streamer: Any, reqs: list[Any]
-    ) -> dict[str, list[Any]]:
-        """AROUND SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled at its end.
-        Every tensor-parallel rank serves every request; the first one counts it."""
-        found = [response.report(req) for req in reqs]
-        summaries = [summary for summary in found if summary]
-        observability = symbols.resolve(symbols.OBSERVABILITY)()
-        if summaries and observability.enable_metrics and symbols.resolve(symbols.PARALLEL)().attn_tp_rank == 0:
-            for summary in summaries:
-                self.metrics.count(summary)
-            store = self.planner.store
-            self.metrics.count_store(asdict(store.stats), store.nbytes, len(store))
-        return {**original(streamer, reqs), "sfi": [[summary] if summary else [] for summary in found]}
-
-    def attach_report(
-        self,
-        original: Callable[..., None],
-        manager: Any,
-        meta_info: dict[str, Any],
-        state: Any,
-        customized_info: dict[str, list[Any]],
-        index: int,
-        finish_reason: Any,
-    ) -> None:
-        """AROUND TokenizerManager.update_request_meta_info: SGLang accumulates lists of per-token values; ours is one
-        object per request."""
-        others = {key: values for key, values in customized_info.items() if key != "sfi"}
-        original(manager, meta_info, state, others, index, finish_reason)
-        values = customized_info.get("sfi")
-        if values and values[index]:
-            meta_info["sfi"] = values[index][0]
-
-    def report_in_response(self, result: Any, serving: Any, request: Any, results: list[Any], created: int) -> Any:
-        """AFTER the builders of the OpenAI endpoints' responses."""
-        return response.add_to_response(result, results)
-
-    def report_in_stream(
-        self, chunks: AsyncIterator[str], serving: Any, adapted_request: Any, *args: Any, **kwargs: Any
-    ) -> AsyncIterator[str]:
-        """AFTER the OpenAI endpoints' stream generators, whose first step calls TokenizerManager.generate_request."""
-        adapted_request.sfi_reports = reports = response.StreamReports()
-        return reports.add_to(chunks)
-
-    def read_reports(self, results: AsyncIterator[Any], manager: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """AFTER TokenizerManager.generate_request."""
-        reports = getattr(obj, "sfi_reports", None)
-        return reports.read(results) if reports is not None else results

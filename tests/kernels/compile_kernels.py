@@ -5,7 +5,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sfi_sglang.api.options import EVIDENCE_PAGE
-from sfi_sglang.kernels import coverage, decode, evidence, pack, rows, select, stages, wide
+from sfi_sglang.kernels import coverage, decode, evidence, locate, pack, rows, select, stages, wide
 from sfi_sglang.kernels.launch import FAST, MIXED
 from sfi_sglang.selection.table import RING
 
@@ -56,7 +56,7 @@ def main() -> None:
             shape = {"G": 4, "D": dim, "SPLITS": 64, "LOGITS_OUT": logits_out, "CHAINED": True, **HEAD}
             compile_one(decode._attend, M=16, BLOCK=launch.tokens(dim), AHEAD=decode.AHEAD, **shape)
             compile_one(decode._merge, **shape)
-    compile_one(decode._locate, COLS=rows.COLUMNS, BLOCK=1024)
+    compile_one(locate._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(wide._attend_wide, G=4, GP=4, M=64, D=128, BLOCK=64, SPLITS=64, CHAINED=True, **HEAD)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
     compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sfi_sglang.api.options import EVIDENCE_PAGE, SelectorOptions
 from sfi_sglang.attention import reference
 from sfi_sglang.kernels import coverage, evidence, rows, stages
-from sfi_sglang.kernels.decode import DecodeBuffers, attend, locate, merge
+from sfi_sglang.kernels.decode import DecodeBuffers, attend, merge
 from sfi_sglang.kernels.launch import FAST, MIXED
+from sfi_sglang.kernels.locate import locate
 from sfi_sglang.kernels.select import select
 from sfi_sglang.selection import selector
 from sfi_sglang.selection.stages import stage_mask

@@ -47,7 +47,7 @@ def difference(one: dict, other: dict) -> float:
 
 @pytest.mark.parametrize("repair", [True, False])
 def test_kept_keys_and_values_are_those_of_a_dense_prefill(exact, repair):
-    url, folder, page = exact
+    url, folder, _ = exact
     prompt = ids_of(url, PROMPT)
     flush(url)
     reply = generate(url, prompt, {**SFI, "repair": repair}, tokens=60)
