@@ -14,7 +14,7 @@ from sfi_sglang.trajectory.summary import Summary, by_cell
 
 LEVELS = np.union1d(np.linspace(0, 1, 201), [0.99, 0.995, 0.999])  # of a CDF, however many values it has
 FEWEST_MS = 0.01  # two chunks of text that came at once
-TICKS = [float(f"{digit}e{power}") for power in range(-3, 7) for digit in (1, 2, 5)]  # of a log axis
+POWERS = range(-3, 7)  # of ten, in ms
 
 
 def latency_cdf(
@@ -43,8 +43,10 @@ def latency_cdf(
                 hovertemplate="%{y:.1%} within %{x:.3~g} ms",
             )
     if highest > 10 * lowest:
-        labels = [f"{tick:g}" for tick in TICKS]
-        figure.update_xaxes(type="log", title=f"{title} (log scale)", tickvals=TICKS, ticktext=labels)
+        digits = (1, 2, 5) if highest < 1000 * lowest else (1,)
+        ticks = [float(f"{digit}e{power}") for power in POWERS for digit in digits]
+        labels = [f"{tick:g}" for tick in ticks]
+        figure.update_xaxes(type="log", title=f"{title} (log scale)", tickvals=ticks, ticktext=labels)
     else:
         figure.update_xaxes(title=title)
     figure.update_yaxes(title="share", tickformat=".0%", range=[0, 1.01])

@@ -12,7 +12,7 @@ from sfi_sglang.trajectory.records import Writer
 from tests.made_runs import HEADER, both
 
 DEAD = "http://127.0.0.1:1"
-NO_ANSWER = f"server: no answer from {DEAD}, is a server running there?"
+NO_ANSWER = f"server: no models at {DEAD}/v1/models (is a server running there?)"
 
 
 def sfi_bench(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
