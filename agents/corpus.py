@@ -106,6 +106,8 @@ class Tree(Corpus):
             file = (self.root / path).resolve()
             if not file.is_relative_to(self.root):
                 raise ToolError(f"{path}: outside of the document tree")
+            if file.suffix != ".py" or not file.is_file():  # a pipe would never end
+                raise ToolError(f"{path}: no such file")
             return file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # the last: a circle of links
             raise ToolError(f"{path}: no such file") from None

@@ -53,10 +53,9 @@ class ForkJoin(Program):
         if session.work(plan, max_steps, final=FORK.name) is None:
             return None
         parts = Fork.model_validate_json(session.turns[-1].arguments).parts
-        branches = [
-            session.fork(without_fork, f"This is branch {number}. Work on this part alone and answer it: {part}")
-            for number, part in enumerate(parts, 1)
-        ]
+        branches = [session.fork(without_fork) for _ in parts]
+        for number, (branch_session, part) in enumerate(zip(branches, parts, strict=True), 1):
+            branch_session.say(f"This is branch {number}. Work on this part alone and answer it: {part}")
         with ThreadPoolExecutor(len(parts)) as pool:
             reports = list(pool.map(lambda one, part: report(one, branch, part, max_steps), branches, parts))
         session.say("\n".join(["The branches report:", *reports, "Now answer the question."]))

@@ -9,12 +9,10 @@ from typing import Any
 import sglang as sgl
 
 import sfi_sglang.frontend  # noqa: F401  it gives sgl.gen its `sfi`
-from sfi_sglang.agents import loop
-from sfi_sglang.agents.loop import Session, Step, Turn
+from sfi_sglang.agents.loop import CALL_END, CALL_START, MAX_TOKENS, Session, Step, Turn, whole
 from sfi_sglang.agents.program import Program, Task
 from sfi_sglang.agents.repo import repo
-from sfi_sglang.agents.tools import ANSWER, Tool
-from sfi_sglang.client.call import Call
+from sfi_sglang.agents.tools import Tool
 
 
 @dataclass(frozen=True)
@@ -37,59 +35,57 @@ class FrontendProgram(Program):
         endpoint = sgl.RuntimeEndpoint(url, chat_template_name=self.template)
         plan = task.plan if planned else ()
         state = agent.run(session, plan, max_steps, backend=endpoint, use_thread=False)
-        return state.ret_value
+        answer: str | None = state.ret_value
+        return answer
 
 
 @sgl.function
 def agent(s: Any, session: Session, plan: Sequence[Step], max_steps: int) -> str | None:
-    """The loop of Session.work. Tool results are the user's texts: the language's templates know no role for them."""
-    by_name = {tool.name: tool for tool in session.tools}
-    remaining, made = list(plan), []
+    """Session.work in the language: `s` holds the conversation, the session its record."""
     system, question = (message["content"] for message in session.messages)
     s += sgl.system(system)
     s += sgl.user(question)
-    delay = 0.0
-    for number in range(max_steps):
-        offered = [by_name[remaining[0].tool]] if remaining else session.tools
-        if remaining:
-            s += sgl.user(f"Now call {remaining[0].tool}. {remaining[0].instruction}")
-        turn = ask(s, f"call{number}", session, offered, delay)
-        began = time.perf_counter()
-        output = loop.execute(by_name, turn) if turn.tool else loop.NO_CALL
-        delay = time.perf_counter() - began
-        s += sgl.user(output)
-        session.messages[:] = s.messages()
-        made.append((turn.tool, turn.arguments))
-        if not turn.failed:
-            remaining = remaining[1:]
-            if turn.tool == ANSWER.name:
-                return output
-        if made[-loop.REPEATS :] == [made[-1]] * loop.REPEATS:
-            break
-    return None
+    return FrontendSession(**vars(session), state=s).work(plan, max_steps)
 
 
-def ask(s: Any, name: str, session: Session, tools: Sequence[Tool], delay: float) -> Turn:
-    """Generate one call of one of `tools`, which a grammar forces."""
-    start = time.perf_counter() - session.began
-    cost = Call(turn=0, start=start, end=start, delay=delay)
-    turn = Turn([tool.name for tool in tools], None, "", True, cost)
-    session.turns.append(turn)
-    call = sgl.gen(name, max_tokens=loop.MAX_TOKENS, temperature=0, json_schema=call_schema(tools), sfi=session.sfi)
-    try:
-        s += sgl.assistant(f"{loop.CALL_START}\n" + call + f"\n{loop.CALL_END}")
-    except (RuntimeError, OSError) as error:
-        cost.error = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        cost.end = time.perf_counter() - session.began
-    meta = s.get_meta_info(name)
-    cost.prompt_tokens, cost.output_tokens = meta["prompt_tokens"], meta["completion_tokens"]
-    cost.cached_tokens, cost.sfi = meta["cached_tokens"], meta.get("sfi")
-    if loop.whole(s[name]):
-        made = json.loads(s[name])
-        turn.tool, turn.arguments, turn.failed = made["name"], json.dumps(made["arguments"]), False
-    return turn
+@dataclass
+class FrontendSession(Session):
+    """state: the language's. Tool results are the user's texts: the language's templates know no role for them."""
+
+    state: Any = None
+
+    def say(self, text: str) -> None:
+        self.state += sgl.user(text)
+        self.messages[:] = self.state.messages()
+
+    def tell(self, turn: Turn, output: str) -> None:
+        self.say(output)
+
+    def ask(self, tools: Sequence[Tool], delay: float) -> Turn:
+        """Generate one call of one of `tools`, which a grammar forces.
+
+        Raises:
+            RuntimeError: a refused request.
+            OSError: no answer.
+        """
+        turn, name = self.begin(tools, delay), f"call{len(self.turns)}"
+        cost = turn.call
+        call = sgl.gen(name, max_tokens=MAX_TOKENS, temperature=0, json_schema=call_schema(tools), sfi=self.sfi)
+        try:
+            self.state += sgl.assistant(f"{CALL_START}\n" + call + f"\n{CALL_END}")
+        except (RuntimeError, OSError) as error:
+            cost.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            cost.end = time.perf_counter() - self.began
+        text, meta = self.state[name], self.state.get_meta_info(name)
+        cost.prompt_tokens, cost.output_tokens = meta["prompt_tokens"], meta["completion_tokens"]
+        cost.cached_tokens, cost.sfi = meta["cached_tokens"], meta.get("sfi")
+        turn.cut = meta["finish_reason"]["type"] == "length"
+        if whole(text):
+            made = json.loads(text)
+            turn.tool, turn.arguments, turn.failed = made["name"], json.dumps(made["arguments"]), False
+        return turn
 
 
 def call_schema(tools: Sequence[Tool]) -> str:

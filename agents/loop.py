@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import openai
@@ -13,6 +14,7 @@ from sfi_sglang.client.call import Call
 from sfi_sglang.client.openai_stream import RETRIES, BrokenStream, Message, Reply, chat
 
 MAX_TOKENS = 192
+NOTHING: Mapping[str, bool] = MappingProxyType({})
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"  # some servers' grammars admit prose around: stop at the end mark
 NO_CALL = "Error: this was no complete tool call."
 REPEATS = 3  # of one call: greedy decoding does not leave such a circle
@@ -21,7 +23,7 @@ NUDGE = "You made this same call before. Make a different one."
 
 @dataclass(frozen=True)
 class Step:
-    """A planned step: the tool to call, and what to tell the model about it."""
+    """A planned step: the tool to call, and what to tell the model about it, if anything."""
 
     tool: str
     instruction: str
@@ -29,14 +31,16 @@ class Step:
 
 @dataclass
 class Turn:
-    """One request: the tools it offered, its call (tool None: the model made none) and its cost. failed: no call, or
-    one that its tool refused."""
+    """One request: the tools it offered, its call (tool None: the model made none) and its cost. arguments: also of a
+    call without an end; where no tool was offered, the text. failed: no call, or one that its tool refused. cut: it ran
+    to the most tokens that it may have."""
 
     offered: list[str]
     tool: str | None
     arguments: str
     failed: bool
     call: Call
+    cut: bool = False
 
 
 @dataclass
@@ -61,8 +65,9 @@ class AgentResult:
 
 @dataclass
 class Session:
-    """A conversation in which the model calls one tool a turn. began: time.perf_counter() at the run's beginning, from
-    which calls count. branches: sessions that went on from a copy of these messages."""
+    """A conversation in which the model calls one tool a turn, over the OpenAI API; another way to talk overrides
+    `say`, `ask` and `tell`. began: time.perf_counter() at the run's beginning, from which calls count. branches:
+    sessions that went on from a copy of these messages."""
 
     client: openai.OpenAI
     model: str
@@ -73,15 +78,11 @@ class Session:
     turns: list[Turn] = field(default_factory=list)
     branches: list["Session"] = field(default_factory=list)
 
-    def fork(self, tools: Sequence[Tool], text: str) -> "Session":
-        """A branch: the messages so far, then `text` of the user."""
-        messages = [*self.messages, {"role": "user", "content": text}]
-        branch = Session(self.client, self.model, tools, messages, self.sfi, self.began)
+    def fork(self, tools: Sequence[Tool]) -> "Session":
+        """A branch: it goes on from the messages so far."""
+        branch = Session(self.client, self.model, tools, [*self.messages], self.sfi, self.began)
         self.branches.append(branch)
         return branch
-
-    def say(self, text: str) -> None:
-        self.messages.append({"role": "user", "content": text})
 
     def work(self, plan: Sequence[Step], max_steps: int, final: str = ANSWER.name) -> str | None:
         """Let the model call tools until `final` succeeds: its output. None: the steps were used up, or REPEATS
@@ -95,77 +96,113 @@ class Session:
         """
         by_name = {tool.name: tool for tool in self.tools}
         remaining = list(plan)
-        made: list[tuple[str, str]] = []
+        made: list[tuple[str | None, str]] = []
         delay = 0.0
         for _ in range(max_steps):
             offered = [by_name[remaining[0].tool]] if remaining else self.tools
-            if remaining:
+            if remaining and remaining[0].instruction:
                 self.say(f"Now call {remaining[0].tool}. {remaining[0].instruction}")
-            turn, reply = self._ask(offered, delay)
-            self.messages.append(reply)
-            if turn.tool is None:
-                self.say(NO_CALL)
-                delay = 0.0
-                continue
+            turn = self.ask(offered, delay)
             began = time.perf_counter()
-            output = execute(by_name, turn)
-            delay = time.perf_counter() - began
+            output = execute(by_name, turn) if turn.tool else NO_CALL
+            delay = time.perf_counter() - began if turn.tool else 0.0
             call = (turn.tool, turn.arguments)
-            content = f"{NUDGE}\n{output}" if call in made else output
+            self.tell(turn, f"{NUDGE}\n{output}" if turn.tool and call in made else output)
             made.append(call)
-            self.messages.append({"role": "tool", "tool_call_id": reply["tool_calls"][0]["id"], "content": content})
             if not turn.failed:
                 remaining = remaining[1:]
                 if turn.tool == final:
                     return output
-            if made[-REPEATS:] == [call] * REPEATS:
+            if turn.tool and made[-REPEATS:] == [call] * REPEATS:
                 break
         return None
 
-    def _ask(self, tools: Sequence[Tool], delay: float) -> tuple[Turn, Message]:
-        """One request for one call of one of `tools`. The client retries what had no answer; a broken stream we do."""
+    def say(self, text: str) -> None:
+        """A message of the user."""
+        self.messages.append({"role": "user", "content": text})
+
+    def tell(self, turn: Turn, output: str) -> None:
+        """What came of the last call; of none, the user says it."""
+        if turn.tool is None:
+            self.say(output)
+        else:
+            made = self.messages[-1]["tool_calls"][0]
+            self.messages.append({"role": "tool", "tool_call_id": made["id"], "content": output})
+
+    def ask(self, tools: Sequence[Tool], delay: float) -> Turn:
+        """One request for one call of one of `tools`. delay: seconds that the tool before it took."""
+        turn, reply = self._send(
+            tools,
+            delay,
+            messages=self.messages,
+            tools=[tool.definition() for tool in tools],
+            tool_choice="required",
+            parallel_tool_calls=False,
+            max_tokens=MAX_TOKENS,
+            stop=CALL_END,
+        )
+        self.messages.append(_message(turn, reply))
+        return turn
+
+    def complete(self, begins: str, max_tokens: int) -> str:
+        """The model's message that begins so, and goes on for at most `max_tokens`. A turn without tools."""
+        continued = {"continue_final_message": True, "add_generation_prompt": False}
+        opened = [*self.messages, {"role": "assistant", "content": begins}]
+        turn, reply = self._send((), 0.0, messages=opened, max_tokens=max_tokens, extra_body=continued)
+        turn.failed, turn.arguments = False, f"{begins}{reply.message['content']}"
+        self.messages.append({"role": "assistant", "content": turn.arguments})
+        return turn.arguments
+
+    def _send(
+        self,
+        offered: Sequence[Tool],
+        delay: float,
+        extra_body: Mapping[str, Any] = MappingProxyType({}),
+        **request: Any,
+    ) -> tuple[Turn, Reply]:
+        """A turn and its reply. The client retries what had no answer; a broken stream we do."""
+        body = {**extra_body, **({} if self.sfi is None else {"sfi": self.sfi})}
         for attempt in range(RETRIES + 1):
-            start = time.perf_counter() - self.began
-            cost = Call(turn=0, start=start, end=start, delay=delay)  # numbered when the run has ended
-            turn = Turn([tool.name for tool in tools], None, "", True, cost)
-            self.turns.append(turn)
+            turn = self.begin(offered, delay if attempt == 0 else 0.0)
             try:
-                reply = chat(
-                    self.client,
-                    model=self.model,
-                    messages=self.messages,
-                    tools=[tool.definition() for tool in tools],
-                    tool_choice="required",
-                    parallel_tool_calls=False,
-                    temperature=0,
-                    max_tokens=MAX_TOKENS,
-                    stop=CALL_END,
-                    extra_body={} if self.sfi is None else {"sfi": self.sfi},
-                )
+                reply = chat(self.client, model=self.model, temperature=0, extra_body=body, **request)
             except openai.OpenAIError as error:
-                cost.end = time.perf_counter() - self.began
-                cost.error = f"{type(error).__name__}: {error}"
+                turn.call.end = time.perf_counter() - self.began
+                turn.call.error = f"{type(error).__name__}: {error}"
                 if not isinstance(error, BrokenStream) or attempt == RETRIES:
                     raise
-                delay = 0.0
                 continue
-            return turn, self._note(turn, reply)
+            _account(turn, reply, self.began)
+            return turn, reply
         raise AssertionError("the last attempt returns or raises")
 
-    def _note(self, turn: Turn, reply: Reply) -> Message:
-        """Fill in the turn; the message for the history."""
-        call = turn.call
-        call.start = reply.began - self.began
-        call.end = call.start + reply.ended
-        call.arrivals, call.sfi = reply.arrivals, reply.sfi
-        call.prompt_tokens, call.output_tokens = reply.prompt_tokens, reply.completion_tokens
-        call.cached_tokens = reply.cached_tokens
-        made = reply.message.get("tool_calls", [])[:1]
-        if not made or not whole(made[0]["function"]["arguments"]):
-            content = reply.message["content"] or "".join(as_text(**call["function"]) for call in made)
-            return {"role": "assistant", "content": content}
-        turn.tool, turn.arguments, turn.failed = made[0]["function"]["name"], made[0]["function"]["arguments"], False
-        return {"role": "assistant", "content": as_text(turn.tool, turn.arguments), "tool_calls": made}
+    def begin(self, tools: Sequence[Tool], delay: float) -> Turn:
+        """A new turn, failed so far."""
+        start = time.perf_counter() - self.began
+        cost = Call(turn=0, start=start, end=start, delay=delay)  # numbered when the run has ended
+        turn = Turn([tool.name for tool in tools], None, "", True, cost)
+        self.turns.append(turn)
+        return turn
+
+
+def _account(turn: Turn, reply: Reply, began: float) -> None:
+    call, turn.cut = turn.call, reply.finish_reason == "length"
+    call.start = reply.began - began
+    call.end = call.start + reply.ended
+    call.arrivals, call.sfi = reply.arrivals, reply.sfi
+    call.prompt_tokens, call.output_tokens = reply.prompt_tokens, reply.completion_tokens
+    call.cached_tokens = reply.cached_tokens
+
+
+def _message(turn: Turn, reply: Reply) -> Message:
+    """Note the call that was made; the message for the history."""
+    made = reply.message.get("tool_calls", [])[:1]
+    if not made or not whole(made[0]["function"]["arguments"]):
+        turn.arguments = "".join(call["function"]["arguments"] for call in made)
+        content = reply.message["content"] or "".join(as_text(**call["function"]) for call in made)
+        return {"role": "assistant", "content": content}
+    turn.tool, turn.arguments, turn.failed = made[0]["function"]["name"], made[0]["function"]["arguments"], False
+    return {"role": "assistant", "content": as_text(turn.tool, turn.arguments), "tool_calls": made}
 
 
 def whole(arguments: str) -> bool:

@@ -32,8 +32,12 @@ class Task:
         if isinstance(self.expected, str):
             return re.search(rf"(?<!\w){re.escape(self.expected)}(?!\w)", text) is not None
         expected = self.expected if isinstance(self.expected, tuple) else (self.expected,)
-        numbers = tuple(int(number) for number in NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3})", "", text)))
-        return numbers[-len(expected) :] == expected
+        return numbers_of(text)[-len(expected) :] == expected
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """Its whole numbers, names like POP3 aside; 1,000 is one."""
+    return tuple(int(number) for number in NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3})", "", text)))
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,14 @@ class Program:
                 return task
         raise ValueError(f"task: {self.name} has no {name!r}, but {', '.join(repr(task.name) for task in self.tasks)}")
 
+    def open(
+        self, client: openai.OpenAI, model: str, question: str, sfi: bool | dict[str, Any] | None = None
+    ) -> Session:
+        """A conversation up to the question. sfi: the request option; None sends none."""
+        tools = self.toolbox()
+        opening = [{"role": "system", "content": describe(self.about, tools)}, {"role": "user", "content": question}]
+        return Session(client, model, tools, opening, sfi)
+
     def run(
         self,
         client: openai.OpenAI,
@@ -66,19 +78,25 @@ class Program:
         max_steps: int = MAX_STEPS,
         transcript: Path | None = None,
     ) -> AgentResult:
-        """Work on `task`. What the API or a tool refused is in the result, never raised.
+        """Work on `task` from its question on; see `open` and `finish`."""
+        session = self.open(client, model, task.question, sfi)
+        return self.finish(session, task, planned=planned, max_steps=max_steps, transcript=transcript)
 
-        sfi: the request option; None sends none.
+    def finish(
+        self,
+        session: Session,
+        task: Task,
+        *,
+        planned: bool = True,
+        max_steps: int = MAX_STEPS,
+        transcript: Path | None = None,
+    ) -> AgentResult:
+        """Work on `task` in an open conversation. What the API or a tool refused is in the result, never raised.
+
         planned: follow the task's plan.
         max_steps: of the run, and of each parallel branch.
         transcript: a file for the messages and the result, as JSON.
         """
-        tools = self.toolbox()
-        opening = [
-            {"role": "system", "content": describe(self.about, tools)},
-            {"role": "user", "content": task.question},
-        ]
-        session = Session(client, model, tools, opening, sfi)
         result = AgentResult()
         try:
             result.answer = self.work(session, task, planned, max_steps)

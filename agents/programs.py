@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sfi_sglang.agents.data import data
 from sfi_sglang.agents.forkjoin import fork_join
+from sfi_sglang.agents.logbook import logbook
 from sfi_sglang.agents.program import Program
 from sfi_sglang.agents.repo import repo
 from sfi_sglang.agents.research import research
@@ -21,4 +22,5 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "data": data,
     "research": research,
     "fork-join": fork_join,
+    "logbook": logbook,
 }

@@ -17,7 +17,7 @@ REQUESTS = {
     "dense": (TURN + " Then", None),
     "paper": (PAPER, {**SFI, "selector": "paper"}),
     "never": (TURN + " So", {**SFI, "policy": "never"}),
-    "span": (TURN, SFI),  # ends last: its memory is the one that the carried turns find
+    "span": (TURN, {**SFI, "carry": "merge"}),  # nothing to merge yet; the carried turns find what it leaves
 }
 WITHOUT_EXCLUSION = "agreement+prior+nms"  # the preset `paper` on several tensor-parallel ranks
 MORE = {WITHOUT_EXCLUSION: (PAPER, {**SFI, "selector": WITHOUT_EXCLUSION})}

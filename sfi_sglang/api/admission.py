@@ -13,7 +13,10 @@ from sfi_sglang.api.settings import Settings
 
 BACKEND = "sfi"
 # Ways of running a batch that do not pass through our plan as it stands.
-UNTRIED = ("enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk")
+UNTRIED = (
+    "enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk", "enable_unified_memory",
+)  # fmt: skip
+UNTRIED_SIZES = ("attn_cp_size", "dcp_size", "tokenizer_worker_num")  # SGLang's tokenizer workers load no plugins
 
 
 def open_openai_field(model: Any) -> None:
@@ -84,6 +87,13 @@ def refusal_of(server_args: Any, model_config: Any, problems: Sequence[str]) -> 
     decode = server_args.decode_attention_backend or server_args.attention_backend
     if decode != BACKEND:
         return "start it with --decode-attention-backend sfi --radix-cache-backend sfi (or `sfi-sglang serve`)"
+    if server_args.radix_cache_backend != BACKEND:
+        return "start it with --radix-cache-backend sfi too (or `sfi-sglang serve`)"
+    if server_args.disaggregation_mode != "null":
+        return f"--disaggregation-mode {server_args.disaggregation_mode} is on"
+    for size in UNTRIED_SIZES:
+        if (getattr(server_args, size, None) or 1) > 1:
+            return f"--{size.replace('_', '-')} is above 1"
     if server_args.speculative_algorithm:
         return "speculative decoding is on"
     if server_args.pp_size > 1:

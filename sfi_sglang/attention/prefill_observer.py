@@ -15,7 +15,7 @@ from sfi_sglang.scheduling.request_state import RequestState
 from sfi_sglang.scheduling.step_planner import RowPlan, Step
 from sfi_sglang.selection import reuse, selector
 from sfi_sglang.selection.stages import stage_mask
-from sfi_sglang.selection.table import DeviceSelection
+from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class PrefillObserver:
                 self.prompts.append(Prompt(state, queries, row.length))
                 continue
             state.selection = selection = state.selection or table.acquire()
+            if selection is None:
+                state.failure = NO_LINE
             if isinstance(selection, DeviceSelection):
                 tokens = self.req_to_token[row.req_pool_index]
                 self.prompts.append(Prompt(state, queries, row.length, selection, tokens))

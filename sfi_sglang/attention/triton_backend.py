@@ -29,7 +29,7 @@ from sfi_sglang.kernels.wide import tile_tokens
 from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.stages import stage_mask
-from sfi_sglang.selection.table import DeviceSelection
+from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
 logger = logging.getLogger(__name__)
 STOCK_CUDA, STOCK_CPU = "flashinfer", "torch_native"  # decode of batches without a sparse row
@@ -145,6 +145,8 @@ class SFITritonBackend(AttentionBackend):
             self.metadata.dense(i, int(forward_batch.seq_lens_cpu[i]))
             if state is not None and row.step is Step.SLOW:
                 state.selection = selection = state.selection or self.workspace.table.acquire()
+                if selection is None:
+                    state.failure = NO_LINE
                 if isinstance(selection, DeviceSelection):
                     stages = stage_mask(state.options.selector.stages())
                     self.metadata.refresh(i, state.begin_refresh(row.length), selection.line, stages)

@@ -10,7 +10,7 @@ from sfi_sglang.terminal import console
 
 
 def agent(
-    program: Annotated[str, typer.Argument(help="repo, repo-frontend, data, research or fork-join")],
+    program: Annotated[str, typer.Argument(help="repo, repo-frontend, data, research, fork-join or logbook")],
     server: Server = None,
     sfi: Annotated[bool, typer.Option("--sfi/--dense", help="decode with SFI, or densely")] = True,
     task: Annotated[str | None, typer.Option(help="name of one task; none: all of them")] = None,
@@ -43,11 +43,9 @@ def demo(
     server: Server = None,
     budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
 ) -> None:
-    """The agent `repo` on all of its tasks, dense and with SFI, from a cold cache each time."""
-    from sfi_sglang.agents.compare import run_tasks
-    from sfi_sglang.agents.repo import repo
+    """An agent reads a logbook of 6K tokens once, then reports from it, dense beside SFI."""
+    from sfi_sglang.agents.demo import run_demo
+    from sfi_sglang.agents.logbook import logbook
 
-    modes = {"dense": None, "sfi": {"budget": budget}}
-    program = repo()
     with connected(server, log=SERVER_LOG) as url:
-        run_tasks(url, program, program.tasks, modes, runs_dir=RUNS / "agent", console=console)
+        run_demo(url, logbook(), {"budget": budget}, runs_dir=RUNS / "demo", console=console)

@@ -134,8 +134,11 @@ class Plugin:
         """BEFORE TokenizerManager._create_tokenized_object."""
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
+            params = {**(manager.preferred_sampling_params or {}), **params}  # SGLang would join them after this gate
             reason = admission.refusal_of(manager.server_args, manager.model_config, self.problems)
-            obj.sampling_params, _ = admission.admitted(params, self.settings, reason)
+            obj.sampling_params, options = admission.admitted(params, self.settings, reason)
+            if options and (getattr(obj, "session_params", None) or getattr(obj, "session_id", None)):
+                raise ValueError("sfi: sessions are not supported")
 
     def name_field(self, original: Callable[..., Any], serving: Any, message: str, *args: Any, **kwargs: Any) -> Any:
         """AROUND OpenAIServingBase.create_error_response: the body's `param` is the field that the message is about."""

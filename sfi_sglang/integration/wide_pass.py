@@ -37,7 +37,7 @@ class WidePass:
             return None
         if any(getattr(batch, name, None) is not None for name in PER_TOKEN):
             return None
-        if batch.batch_size != len(batch.seq_lens_cpu) or batch.input_ids.shape[0] != batch.batch_size:
+        if batch.batch_size != len(batch.rids) or batch.input_ids.shape[0] != batch.batch_size:  # beams
             return None
         rows = [
             (index, position, token, after)

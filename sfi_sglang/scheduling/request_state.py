@@ -69,6 +69,7 @@ class RequestState:
     inherited: Inherited | None = None
     inherited_tokens: int = 0
     reported: bool = False
+    failure: str | None = None  # why the request cannot go on
 
     def begin_refresh(self, length: int) -> Refresh:
         """The pass about to run selects anew from a context of `length` tokens: the one place where a selection moves
@@ -126,7 +127,10 @@ class RequestState:
         return self.query_tail[layer]
 
     def inherit(self, req: Any, store: SnapshotStore) -> None:
-        """Look for the selection of the longest prefix that an earlier request left."""
+        """Look for the selection of the longest prefix that an earlier request left. Embeddings have no ids to tell
+        them apart by."""
+        if req.input_embeds is not None:
+            return
         self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
         self.inherited = store.lookup(self.blocks)
         self.inherited_tokens = self.inherited.tokens if self.inherited else 0
@@ -134,7 +138,11 @@ class RequestState:
     def publish(self, req: Any, store: SnapshotStore) -> None:
         """Leave the selection to requests that share a prefix, on a server where somebody inherits: hashing the tokens
         of a long prompt takes milliseconds."""
-        if self.selection is not None and (self.options.carry != "fresh" or store.stats.lookups):
+        if (
+            self.selection is not None
+            and req.input_embeds is None
+            and (self.options.carry != "fresh" or store.stats.lookups)
+        ):
             self.blocks = block_hashes(req.origin_input_ids + req.output_ids, namespace(req), self.blocks)
             store.publish(self.selection.snapshot(self.count, self.options.sink, self.recent_start, self.blocks))
 

@@ -66,6 +66,7 @@ class StepPlanner:
         self.vocabulary: Vocabulary | None = None
         self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
         self.pass_rows: int | None = None  # rows that one decode pass has room for; None: any number
+        self.refusal: str | None = None  # why no SFI request can be served
         self.rids: list[str] = []
         self.rows: list[RowPlan] = []
 
@@ -75,9 +76,15 @@ class StepPlanner:
         return any(row.step in (Step.FAST, Step.SLOW) for row in self.rows)
 
     def read_vocabulary(self, scheduler: Any) -> None:
-        """Decode the vocabulary once, at the server's warm-up request."""
-        if self.vocabulary is None:
+        """Decode the vocabulary once, at the server's warm-up request. With a tokenizer that cannot, SFI requests are
+        refused."""
+        if self.vocabulary is not None:
+            return
+        try:
             self.vocabulary = Vocabulary.of(scheduler.tokenizer)
+        except Exception as error:
+            self.vocabulary = Vocabulary([])
+            self.refusal = f"sfi: the tokenizer cannot decode its vocabulary: {error!r}"
 
     def plan(self, batch: Any) -> None:
         """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
@@ -86,10 +93,15 @@ class StepPlanner:
         room = PassRoom(self.evidence_tokens, self.pass_rows and self.pass_rows - len(batch.reqs))
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
+        if self.refusal is not None:
+            self.abort(batch, self.refusal)
+            return
         for i, req in enumerate(batch.reqs):
             state = state_of(req, self.vocabulary)
             if state is None:
                 continue
+            if state.failure is not None:
+                abort(req, state.failure)
             if decode:
                 self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
             elif batch.forward_mode.is_extend():
@@ -101,20 +113,29 @@ class StepPlanner:
 
     def abort(self, batch: Any, message: str) -> None:
         """Give up the SFI requests of a batch that could not be planned; its rows run dense until they end."""
-        from sglang.srt.managers.schedule_batch import FINISH_ABORT
-
         self.rids, self.rows = [], []
         for req in batch.reqs:
             if requested(req):
-                req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+                abort(req, message)
 
     def drop_repairs(self) -> None:
         """The pass cannot take more rows than it has requests."""
         self.rows = [replace(row, repair=None) if row.repair else row for row in self.rows]
 
     def rows_for(self, rids: list[str] | None, batch_size: int) -> list[RowPlan]:
-        """The plan if it was made for this very batch, else all dense (warm-up and idle passes)."""
-        return self.rows if rids == self.rids else [DENSE_ROW] * batch_size
+        """The plan if it was made for this very batch, else all dense (warm-up and idle passes). Rows beyond the
+        requests and what they repair are dense too: beams."""
+        if rids != self.rids:
+            return [DENSE_ROW] * batch_size
+        beams = batch_size - len(self.rows) - sum(len(repair.tokens) for *_, repair in repairs_of(self.rows))
+        return self.rows + [DENSE_ROW] * beams
+
+
+def abort(req: Any, message: str) -> None:
+    """End a request with an error."""
+    from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+    req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
 
 
 class PassRoom:

@@ -3,7 +3,6 @@
 Positions, never KV slots: SGLang rewrites the slots of a running request when a published prefix is deduplicated.
 """
 
-import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.snapshot_store import Snapshot
 
-logger = logging.getLogger(__name__)
+NO_LINE = "sfi: no line of the selection table is free"
 RING = 4  # last sums of coverage and recall that a request keeps: more than steps may be under way
 
 
@@ -73,10 +72,7 @@ class SelectionTable:
 
     def acquire(self) -> "DeviceSelection | None":
         """A line for one request. There are as many as requests can run, so None would be a leak."""
-        if not self.free:
-            logger.error("sfi: no line of the selection table is free, a request decodes densely")
-            return None
-        return DeviceSelection(self, self.free.pop())
+        return DeviceSelection(self, self.free.pop()) if self.free else None
 
 
 @dataclass(frozen=True, eq=False)

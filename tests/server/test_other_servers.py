@@ -9,7 +9,7 @@ import requests
 
 from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.serving.server import environment, running_server
-from tests.helpers import generate, probe_env, story
+from tests.helpers import flush, generate, probe_env, story
 
 pytestmark = pytest.mark.server
 
@@ -19,10 +19,14 @@ SHORT = [story(3 + i, start=11 * i) for i in range(6)]
 
 
 def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path):
-    """Also `--sfi-default on`: requests that do not say are served with SFI, `false` is dense."""
+    """Also `--sfi-default on`: requests that do not say are served with SFI, `false` is dense, for every prompt of a
+    batch; and `--preferred-sampling-params`, which pass the same gate."""
+    flush(server)  # a prompt that is cached in part is computed in other pieces, and rounds differently
     with_overlap = generate(server, PROMPT, SMALL, tokens=48)
     dense = generate(server, PROMPT, None, tokens=48)
     flags = ["--decode-attention-backend", "sfi", "--radix-cache-backend", "sfi", "--disable-overlap-schedule"]
+    preferred = '{"custom_params": {"sfi": {"budget": 300}}}'
+    flags += ["--preferred-sampling-params", preferred]
     flags += ["--sfi-default", "on", "--device", "cpu", "--max-total-tokens", "16384"]
     log = tmp_path / "server.log"
     with running_server(flags=flags, defaults=False, log=log, env=probe_env(traced=False)) as url:
@@ -30,6 +34,14 @@ def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path
         assert without["text"] == with_overlap["text"]
         assert without["meta_info"]["sfi"] == with_overlap["meta_info"]["sfi"]
         assert generate(url, PROMPT, None, tokens=4)["meta_info"]["sfi"]["budget"] == 2048
+        params = {"max_new_tokens": 4, "temperature": 0}
+        body = {"text": PROMPT, "sampling_params": params}
+        preferring = requests.post(f"{url}/generate", json=body, timeout=60).json()
+        assert preferring["meta_info"]["sfi"]["budget"] == 300
+        params["custom_params"] = {"sfi": False}
+        body = {"text": [PROMPT, PROMPT, "Hi"], "sampling_params": params}
+        batch = requests.post(f"{url}/generate", json=body, timeout=60).json()
+        assert not any("sfi" in reply["meta_info"] for reply in batch)
         off = generate(url, PROMPT, False, tokens=48)
         assert "sfi" not in off["meta_info"] and off["text"] == dense["text"]
 

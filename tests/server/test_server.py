@@ -1,6 +1,7 @@
 """End to end on the real server: SGLang's runtime, the real model, real HTTP, the real openai client."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -131,6 +132,17 @@ def test_generate_stream_ends_with_the_counts(server):
         events = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith(b"data: {")]
     assert events[-1]["meta_info"]["sfi"]["fast_steps"] > 0
     assert "sfi" not in events[0]["meta_info"]
+
+
+def test_a_dense_beam_search_beside_sfi_is_served(server):
+    """Its batch has rows beyond the requests."""
+    params = [{"beam_width": 2, "n": 2, "max_new_tokens": 8, "temperature": 0}]
+    params.append({"max_new_tokens": 48, "temperature": 0, "ignore_eos": True, "custom_params": {"sfi": SMALL}})
+    with ThreadPoolExecutor(2) as pool:
+        bodies = [{"text": LONG, "sampling_params": one} for one in params]
+        beams, sparse = pool.map(lambda body: requests.post(f"{server}/generate", json=body, timeout=120), bodies)
+    assert beams.status_code == sparse.status_code == 200, (beams.text, sparse.text)
+    assert sparse.json()["meta_info"]["sfi"]["slow_steps"] + sparse.json()["meta_info"]["sfi"]["fast_steps"] == 47
 
 
 def test_aborted_requests_leave_the_server_well(server):

@@ -1,4 +1,4 @@
-"""The agents' tools and tasks alone."""
+"""What all agent programs share: strict schemas and checked tasks; and the tools of the smaller ones."""
 
 import ast
 import json
@@ -7,96 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfi_sglang.agents import data as database_program
-from sfi_sglang.agents.corpus import MAX_HITS, MAX_LINES, MAX_NAMES, Tree
-from sfi_sglang.agents.data import MAX_ROWS, TABLES, Database, data
+from sfi_sglang.agents.data import data
 from sfi_sglang.agents.forkjoin import fork_join
+from sfi_sglang.agents.logbook import Completion, logbook
 from sfi_sglang.agents.program import Task
-from sfi_sglang.agents.repo import file_tools, repo
+from sfi_sglang.agents.repo import repo
 from sfi_sglang.agents.research import MAX_NOTES, Fact, research
 from sfi_sglang.agents.tools import Calculate, ToolError, calculate
+from tests.helpers import caller
 
-PROGRAMS = [repo(), data(), research(), fork_join()]
-
-
-def caller(tools):
-    by_name = {tool.name: tool for tool in tools}
-    return lambda name, **arguments: by_name[name].run(json.dumps(arguments))
-
-
-@pytest.fixture
-def tree(tmp_path):
-    root = tmp_path / "tree"
-    (root / "deep").mkdir(parents=True)
-    (root / "a.py").write_text("".join(f"value_{i} = {i}\n" for i in range(1, 201)))
-    (root / "deep" / "b.py").write_text("def find_me():\n    return 1\n")
-    (tmp_path / "secret.py").write_text("secret = 1\n")
-    (root / "link.py").symlink_to(tmp_path / "secret.py")
-    return Tree(root)
-
-
-@pytest.fixture
-def files(tree):
-    return caller(file_tools(tree))
-
-
-def test_list_files_counts_and_names(files):
-    assert files("list_files", pattern="*.py") == "2 found\na.py: 200 lines\ndeep/b.py: 2 lines"
-    assert files("list_files", pattern="deep/*") == "1 found\ndeep/b.py: 2 lines"
-    with pytest.raises(ToolError, match="no name matches 'link"):
-        files("list_files", pattern="link.py")
-
-
-def test_list_files_is_bounded():
-    lines = caller(file_tools(Tree()))("list_files", pattern="*").splitlines()
-    assert len(lines) == MAX_NAMES + 2 and int(lines[0].split()[0]) > MAX_NAMES
-
-
-def test_search_says_path_line_and_text(files):
-    assert files("search", pattern="def find_me").splitlines()[0] == "deep/b.py:1: def find_me():"
-
-
-def test_search_is_bounded(files):
-    found = files("search", pattern="value_")
-    assert found.count("--") == MAX_HITS
-    assert found.endswith("(more hits were left out)")
-
-
-@pytest.mark.parametrize("pattern", ["absent", "secret = 1"])
-def test_search_without_a_hit_or_outside_of_the_tree_is_an_error(files, pattern):
-    with pytest.raises(ToolError, match=f"no line contains '{pattern}'"):
-        files("search", pattern=pattern)
-
-
-def test_read_lines_counts_from_one_includes_the_end_and_is_bounded(files):
-    assert files("read_lines", path="a.py", start=2, end=3) == "2: value_2 = 2\n3: value_3 = 3"
-    assert len(files("read_lines", path="a.py", start=1, end=200).splitlines()) == MAX_LINES
-
-
-@pytest.mark.parametrize(
-    ("path", "start", "end", "message"),
-    [
-        ("missing.py", 1, 2, "no such file"),
-        ("deep", 1, 2, "no such file"),
-        ("a\0.py", 1, 2, "no such file"),
-        ("../secret.py", 1, 2, "outside"),
-        ("/etc/passwd", 1, 2, "outside"),
-        ("link.py", 1, 2, "outside"),
-        ("a.py", 5, 4, "before start"),
-        ("a.py", 201, 202, "only 200 lines"),
-        ("a.py", 0, 4, "start: "),
-        ("a.py", "1", 4, "start: "),
-    ],
-)
-def test_read_lines_refuses(files, path, start, end, message):
-    with pytest.raises(ToolError, match=message):
-        files("read_lines", path=path, start=start, end=end)
-
-
-@pytest.mark.parametrize("arguments", ["", "[]", "{}", '{"pattern": "ab", "more": 1}', '{"pattern": "a'])
-def test_wrong_arguments_are_tool_errors(tree, arguments):
-    with pytest.raises(ToolError):
-        file_tools(tree)[0].run(arguments)
+PROGRAMS = [repo(), data(), research(), fork_join(), logbook()]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
@@ -106,99 +26,6 @@ def test_schemas_are_strict(program):
         schema = function["parameters"]
         assert function["strict"] is True and schema["additionalProperties"] is False
         assert sorted(schema["required"]) == sorted(schema["properties"])
-
-
-@pytest.mark.parametrize(
-    "expression",
-    ["1 +", "x", "open('a')", "1 / 0", "9 ** 999", "(-8) ** 0.5", "True", "'a' * 9", "[1]", "1 < 2", "2 ** 64 ** 64"],
-)
-def test_calculate_refuses(expression):
-    with pytest.raises(ToolError):
-        calculate(Calculate(expression=expression))
-
-
-EXPRESSIONS = st.recursive(
-    st.integers(0, 999).map(str),
-    lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "//", "%"]), inner).map(" ".join),
-    max_leaves=6,
-)
-
-
-@given(EXPRESSIONS.filter(lambda text: len(text) <= 60))
-def test_calculate_agrees_with_python(expression):
-    try:
-        expected = str(eval(compile(ast.parse(expression, mode="eval"), "", "eval")))
-    except ZeroDivisionError:
-        with pytest.raises(ToolError):
-            calculate(Calculate(expression=expression))
-    else:
-        assert calculate(Calculate(expression=expression)) == expected
-
-
-@pytest.fixture(scope="module")
-def query():
-    run = caller(data().toolbox())
-    return lambda sql: run("query", sql=sql)
-
-
-def test_query_shows_columns_with_values_and_is_bounded(query):
-    assert query("SELECT nation, gold FROM medals WHERE gold = 9") == "nation = Canada, gold = 9"
-    assert query("SELECT nation FROM medals WHERE gold = 1") == "no rows"
-    many = query("SELECT pop FROM gapminder").splitlines()
-    assert len(many) == MAX_ROWS + 1 and many[-1] == "(more rows were left out)"
-
-
-@pytest.mark.parametrize(
-    ("sql", "message"),
-    [
-        ("DELETE FROM medals", "not authorized"),
-        ("INSERT INTO medals VALUES ('a', 1, 2, 3)", "not authorized"),
-        ("DROP TABLE medals", "not authorized"),
-        ("ATTACH '/etc/passwd' AS other", "not authorized"),
-        ("PRAGMA query_only = 0", "not authorized"),
-        ("SELECT 1; SELECT 2", "one statement"),
-        ("SELECT * FROM absent", "no such table"),
-        ("SELECT gold FROM medals WHERE", "incomplete input|syntax error"),
-        ("SELECT zeroblob(1000000000)", "too big"),
-        ("SELECT load_extension('x')", "not authorized|no such function"),
-    ],
-)
-def test_query_refuses(query, sql, message):
-    with pytest.raises(ToolError, match=message):
-        query(sql)
-
-
-def test_a_query_ends_at_its_time_limit(query, monkeypatch):
-    monkeypatch.setattr(database_program, "MAX_SECONDS", 0.05)
-    with pytest.raises(ToolError, match=r"took more than 0\.05 s"):
-        query("SELECT count(*) FROM gapminder a, gapminder b, gapminder c")
-
-
-def test_the_database_file_is_as_it_was_and_goes_with_its_object():
-    database = Database()
-    before = database.path.read_bytes()
-    with pytest.raises(ToolError):
-        database.rows("UPDATE medals SET gold = 0")
-    assert database.path.read_bytes() == before
-    path = database.path
-    del database
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_cells_have_the_type_of_their_column(table):
-    database = Database()
-    for column in TABLES[table].split(", "):
-        name, kind = column.split()[:2]
-        assert database.rows(f"SELECT DISTINCT typeof({name}) FROM {table}")[1] == [(kind.lower(),)]
-
-
-def test_schema_names_columns_and_rows():
-    schema = caller(data().toolbox())
-    assert [line.split("(")[0] for line in schema("schema", table="*").splitlines()] == list(TABLES)
-    assert schema("schema", table="medals").endswith("gold INTEGER, silver INTEGER, bronze INTEGER): 3 rows")
-    with pytest.raises(ToolError, match="there is no table absent"):
-        schema("schema", table="absent")
 
 
 def test_notes_belong_to_one_run():
@@ -240,8 +67,9 @@ def test_tasks_check_their_answer_and_never_tell_it(program):
         said = " and ".join(map(str, values))
         assert task.check(f"In POP3 2.5 it is {said}.") and not task.check(None)
         assert not task.check(f"It is {said}9.")
-        answers = [step.instruction for step in steps if step.tool in ("answer", "write_note", "calculate")]
-        assert answers and not any(task.check(text) for text in [task.question, *answers])
+        told = [step.instruction for step in steps if step.tool in ("answer", "write_note", "calculate")]
+        told += [task.begins] if isinstance(task, Completion) else []
+        assert told and not any(task.check(text) for text in [task.question, *told])
     with pytest.raises(ValueError, match=f"task: {program.name} has no 'absent', but"):
         program.task("absent")
 
@@ -255,3 +83,37 @@ def test_several_numbers_are_expected_in_their_order():
 def test_a_text_is_expected_as_whole_words():
     task = Task("category", "Which?", "Lo")
     assert task.check("The category is Lo.") and not task.check("Lost") and not task.check("lo")
+
+
+@given(
+    steps=st.lists(
+        st.sampled_from(["..", ".", "deep", "a.py", "secret.py", "link.py", "", "\0", "/", "~"]), max_size=6
+    ),
+    absolute=st.booleans(),
+)
+def test_no_path_leaves_the_tree(tmp_path_factory, steps, absolute):
+    outside = tmp_path_factory.mktemp("outside")
+    root = outside / "tree"
+    (root / "deep").mkdir(parents=True)
+    (root / "a.py").write_text("inside = 1\n")
+    (outside / "secret.py").write_text("secret = 1\n")
+    (root / "link.py").symlink_to(outside / "secret.py")
+    path = "/".join(([str(outside)] if absolute else []) + steps)
+    with suppress(ToolError):
+        assert Tree(root).lines(path) == ["inside = 1"]
+
+
+def test_the_logbook_tells_each_record_once_and_is_the_same_each_time():
+    tell = caller(logbook().toolbox())
+    pages = [tell("read_pages", first=i, last=i + 1) for i in (1, 3, 5, 7)]
+    assert tell("read_pages", first=1, last=8) == "\n".join(pages) == caller(logbook().toolbox())(
+        "read_pages", first=1, last=8
+    )
+    whole = "\n".join(pages)
+    for task in logbook().tasks:
+        assert whole.count(task.begins) == 1 and f"{task.begins} {task.expected}" in whole
+        assert task.check(f"{task.begins} {task.expected} of 4.") and not task.check(f"{task.begins} 4, {task.expected}.")
+    assert sum(word.strip(".").isdigit() for word in whole.split()) == len(logbook().tasks)
+    assert logbook(seed=2).tasks != logbook().tasks
+    with pytest.raises(ToolError, match="before first"):
+        tell("read_pages", first=2, last=1)

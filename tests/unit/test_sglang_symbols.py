@@ -25,6 +25,8 @@ def arguments(**given):
     defaults = {
         "decode_attention_backend": None,
         "attention_backend": "sfi",
+        "radix_cache_backend": "sfi",
+        "disaggregation_mode": "null",
         "speculative_algorithm": None,
         "pp_size": 1,
     }
@@ -43,6 +45,11 @@ def config(arch="MHA", **given):
         (arguments(enable_dp_attention=True), config(), "--enable-dp-attention is on"),
         (arguments(attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
         (arguments(decode_attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
+        (arguments(radix_cache_backend=None), config(), "--radix-cache-backend sfi"),
+        (arguments(disaggregation_mode="decode"), config(), "--disaggregation-mode decode is on"),
+        (arguments(enable_unified_memory=True), config(), "--enable-unified-memory is on"),
+        (arguments(attn_cp_size=2), config(), "--attn-cp-size is above 1"),
+        (arguments(dcp_size=2), config(), "--dcp-size is above 1"),
         (arguments(speculative_algorithm="EAGLE"), config(), "speculative"),
         (arguments(pp_size=2), config(), "pipeline"),
         (arguments(), config("MLA"), "MLA"),
