@@ -97,8 +97,15 @@ class Tree(Corpus):
         """Relative paths, those near the root first."""
         found = (path.relative_to(self.root) for path in self.root.rglob("*.py"))
         kept = (path for path in found if SKIPPED.isdisjoint(path.parts))
-        inside = (path for path in kept if (self.root / path).resolve().is_relative_to(self.root))
+        inside = filter(self._inside, kept)
         return [path.as_posix() for path in sorted(inside, key=lambda path: (len(path.parts), path))]
+
+    def _inside(self, path: Path) -> bool:
+        try:
+            file = (self.root / path).resolve()
+        except (OSError, RuntimeError):  # a circle of links
+            return False
+        return file.is_relative_to(self.root) and file.is_file()
 
     def lines(self, path: str) -> list[str]:
         """Also refused: what lies outside of the root."""

@@ -6,6 +6,8 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+SFI = {"slow_steps": 1}
+
 
 def piece(**choice):
     choices = [{"index": 0, **choice}] if choice else []
@@ -49,13 +51,16 @@ class Handler(BaseHTTPRequestHandler):
         if whole:
             self.wfile.write(b"0\r\n\r\n")
 
-    def reply(self, tool, arguments, whole=True, stall=0):
+    def reply(self, tool=None, arguments="", text=None, finish=None, sfi=SFI, whole=True, stall=0):
+        """A call of `tool`, or a text. finish: why it ended, if not as it should. sfi: the report."""
         function = {"name": tool, "arguments": arguments}
         made = {"tool_calls": [{"index": 0, "id": f"call_{len(self.server.bodies)}", "function": function}]}
         usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
         usage["prompt_tokens_details"] = {"cached_tokens": 4}
-        chunks = [piece(delta={"role": "assistant", "content": ""}), piece(delta=made)]
-        end = [piece(delta={}, finish_reason="tool_calls"), {**piece(), "usage": usage, "sfi": {"slow_steps": 1}}]
+        said = made if text is None else {"content": text}
+        chunks = [piece(delta={"role": "assistant", "content": ""}), piece(delta=said)]
+        finish = finish or ("tool_calls" if text is None else "stop")
+        end = [piece(delta={}, finish_reason=finish), {**piece(), "usage": usage, "sfi": sfi}]
         self.stream(*chunks, *(end if whole else []), whole=whole, stall=stall)
 
 

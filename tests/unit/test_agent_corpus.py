@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sfi_sglang.agents.corpus import MAX_HITS, MAX_LINES, MAX_NAMES, Tree
 from sfi_sglang.agents.repo import file_tools
 from sfi_sglang.agents.tools import ToolError
-from tests.helpers import caller
+from tests.agent_tools import caller
 
 SECRET = "secret = 1"
 
@@ -92,7 +92,23 @@ def test_read_lines_refuses(files, path, start, end, message):
 
 
 PARTS = st.sampled_from(
-    ["..", ".", "", "/", "~", "up", "deep", "link.py", "secret.py", "a.py", "b.py", "pipe.py", "circle.py", "data.txt", "\0"]
+    [
+        "..",
+        ".",
+        "",
+        "/",
+        "~",
+        "up",
+        "deep",
+        "link.py",
+        "secret.py",
+        "a.py",
+        "b.py",
+        "pipe.py",
+        "circle.py",
+        "data.txt",
+        "\0",
+    ]
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 from sfi_sglang.agents import data as database_program
 from sfi_sglang.agents.data import MAX_ROWS, TABLES, Database, data
 from sfi_sglang.agents.tools import ToolError
-from tests.helpers import caller
+from tests.agent_tools import caller
 
 
 @pytest.fixture(scope="module")

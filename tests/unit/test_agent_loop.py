@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sfi_sglang.agents.forkjoin import ForkJoin, ForkTask, fork_join
+from sfi_sglang.agents.logbook import logbook
 from sfi_sglang.agents.loop import NO_CALL, NUDGE, REPEATS, RETRIES, Step
 from sfi_sglang.agents.program import Program, Task
 from sfi_sglang.agents.tools import ANSWER, CALCULATE
@@ -25,6 +26,7 @@ def misbehaving():
 
 TASK = Task("sum", "What is 1 + 1?", 2)
 PROGRAM = Program("sums", "You add.", lambda: [CALCULATE, ANSWER], (TASK,))
+SAID = {"text": " 237 coins."}
 ANSWERED = call("answer", text="It is 2.")
 
 
@@ -136,6 +138,40 @@ def test_an_unknown_tool_is_an_error_for_the_model(misbehaving):
     server, url = misbehaving([call("absent"), ANSWERED])
     assert run(url).turns[0].failed
     assert server.bodies[1]["messages"][-1]["content"] == "Error: there is no tool absent"
+
+
+def test_a_call_that_runs_away_is_marked(misbehaving):
+    runaway = {"tool": "answer", "arguments": '{"text": "line 1000000', "finish": "length"}
+    _, url = misbehaving([runaway, ANSWERED])
+    result = run(url)
+    assert [turn.cut for turn in result.turns] == [True, False]
+    assert (result.turns[0].tool, result.turns[0].arguments) == (None, '{"text": "line 1000000')
+
+
+def test_a_step_without_an_instruction_is_asked_for_in_silence(misbehaving):
+    server, url = misbehaving([ANSWERED])
+    run(url, Task("sum", "What is 1 + 1?", 2, (Step("answer", ""),)))
+    assert server.bodies[0]["messages"][-1]["content"] == "What is 1 + 1?"
+
+
+def test_the_logbook_is_read_and_a_sentence_of_the_report_completed(misbehaving, tmp_path):
+    pages = [call("read_pages", first=i, last=i + 1) for i in (1, 3, 5, 7)]
+    server, url = misbehaving([*pages, {**SAID, "whole": False}, SAID])
+    program = logbook(sentences=2)
+    result = run(url, program.tasks[0], program, sfi=True, transcript=tmp_path / "t.json")
+    assert result.answer == f"{program.tasks[0].begins} 237 coins." and program.tasks[0].check(result.answer)
+    assert [turn.failed for turn in result.turns] == [False] * 4 + [True, False] and result.turns[-1].offered == []
+    last = server.bodies[-1]
+    assert last["messages"][-1] == {"role": "assistant", "content": program.tasks[0].begins}
+    assert last["continue_final_message"] and not last["add_generation_prompt"] and last["sfi"] and "tools" not in last
+    assert json.loads((tmp_path / "t.json").read_text())["messages"][-1]["content"] == result.answer
+
+
+def test_without_a_plan_the_logbooks_last_step_is_the_sentence(misbehaving):
+    _, url = misbehaving([call("read_pages", first=1, last=2), call("read_pages", first=2, last=1), SAID])
+    program = logbook(sentences=2)
+    result = run(url, program.tasks[0], program, planned=False, max_steps=3)
+    assert result.answer and [turn.failed for turn in result.turns] == [False, True, False]
 
 
 def test_the_step_limit_ends_a_run(misbehaving):
