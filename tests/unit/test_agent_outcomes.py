@@ -1,5 +1,6 @@
 """What a reader of the tables is told: what differed, a call that ran away, SFI that never acted."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ FAILED = row(None, reason="error", error="InternalServerError: as told")
 
 
 def printed(*rows):
-    console = Console(width=160, record=True, quiet=False, file=Path("/dev/null").open("w"))
+    console = Console(width=160, file=StringIO(), record=True)
     show(rows, "sums", console)
     return console.export_text()
 
@@ -66,7 +67,7 @@ def test_steps_mark_where_sfi_never_acted(sfi, shown):
 
 
 def closing(*rows):
-    console = Console(width=300, record=True, file=Path("/dev/null").open("w"))
+    console = Console(width=300, file=StringIO(), record=True)
     close(rows, {"dense": 20.0, "sfi": 50.0}, Path("runs/demo"), console)
     return console.export_text().splitlines()
 
