@@ -16,7 +16,7 @@ BACKEND = "sfi"
 UNTRIED = (
     "enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk", "enable_unified_memory",
 )  # fmt: skip
-UNTRIED_SIZES = ("attn_cp_size", "dcp_size", "tokenizer_worker_num")  # SGLang's tokenizer workers load no plugins
+UNTRIED_SIZES = ("attn_cp_size", "dcp_size")
 
 
 def open_openai_field(model: Any) -> None:

@@ -84,8 +84,14 @@ def from_arguments(args: argparse.Namespace, given: Settings) -> Settings:
 
 def choose_backends(args: argparse.Namespace, settings: Settings) -> None:
     """The torch executor serves the prefill as well: the stock CPU backend recomputes the whole prompt for every new
-    token. The other executors only decode."""
+    token. The other executors only decode.
+
+    Raises:
+        ValueError: several tokenizer workers, which load no plugins: SFI requests would be served densely in silence.
+    """
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
+    if BACKEND in backends and (getattr(args, "tokenizer_worker_num", None) or 1) > 1:
+        raise ValueError("--tokenizer-worker-num above 1 does not work with SFI: SGLang's workers load no plugins")
     if settings.resolved_executor() == "torch" and BACKEND in backends:
         if backends == [BACKEND, None, None]:
             args.attention_backend = BACKEND

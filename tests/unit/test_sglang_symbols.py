@@ -6,6 +6,8 @@ import pytest
 
 from sfi_sglang import sglang_symbols
 from sfi_sglang.api import admission
+from sfi_sglang.api.settings import Settings
+from sfi_sglang.integration import server_args
 
 
 @pytest.mark.parametrize("target", sglang_symbols.SERVER_TARGETS + sglang_symbols.FRONTEND_TARGETS)
@@ -60,3 +62,12 @@ def config(arch="MHA", **given):
 def test_a_server_that_cannot_serve_sfi_says_why(args, model, reason):
     got = admission.refusal_of(args, model, [])
     assert got is None if reason is None else reason in got
+
+
+def test_several_tokenizer_workers_are_refused_at_the_start():
+    given = SimpleNamespace(attention_backend="sfi", tokenizer_worker_num=2)
+    with pytest.raises(ValueError, match="--tokenizer-worker-num"):
+        server_args.choose_backends(given, Settings(executor="torch"))
+    stock = SimpleNamespace(attention_backend="fa3", tokenizer_worker_num=2)
+    server_args.choose_backends(stock, Settings(executor="torch"))
+    assert stock.attention_backend == "fa3"
