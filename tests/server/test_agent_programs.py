@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sfi_sglang.agents.forkjoin import fork_join
+from sfi_sglang.agents.logbook import SENTENCE_TOKENS, logbook
 from sfi_sglang.agents.programs import PROGRAMS
 from sfi_sglang.cli.main import app
 from sfi_sglang.client.openai_stream import make_client
@@ -17,6 +18,7 @@ runner = CliRunner(env={"COLUMNS": "160"})
 SFI = {"budget": 64, "recent": 32, "sink": 4}
 MODES = pytest.mark.parametrize("sfi", [None, SFI], ids=["dense", "sfi"])
 SHORT = [("repo", "files of json"), ("data", "gold of Canada"), ("repo-frontend", "files of json")]
+SENTENCES = 4  # of a page of the logbook
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +114,23 @@ def test_the_agent_command(server, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "gold of Canada" in done.output and "dense: right answers" in done.output
     assert len(list(tmp_path.glob("runs/agent/data/dense/*.json"))) == 1
+
+
+@MODES
+def test_the_logbook_is_read_and_reported(server, model, tmp_path, sfi):
+    program, path = logbook(SENTENCES), tmp_path / "t.json"
+    task = program.tasks[0]
+    result = program.run(make_client(server), model, task, sfi=sfi, transcript=path)
+    check_calls(result, sfi)
+    assert [turn.tool for turn in result.turns] == ["read_pages"] * 4 + [None]
+    assert result.answer.startswith(task.begins) and 1 < result.calls[-1].output_tokens <= SENTENCE_TOKENS
+    messages = json.loads(path.read_text())["messages"]
+    assert check_messages(messages, program) == 4 and messages[-1] == {"role": "assistant", "content": result.answer}
+    assert result.calls[-1].prompt_tokens > result.calls[-2].prompt_tokens > 300
+
+
+def test_a_dense_model_reports_what_the_logbook_says(server, model):
+    program = logbook(SENTENCES)
+    client = make_client(server)
+    right = [task.check(program.run(client, model, task).answer) for task in program.tasks[:2]]
+    assert all(right)

@@ -1,12 +1,13 @@
 """The commands against the shared server: evaluations, stats and the demo, as a user would run them, but smaller."""
 
 import json
-import re
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from sfi_sglang import METRIC_PREFIX
+from sfi_sglang.agents import logbook
 from sfi_sglang.cli import stats
 from sfi_sglang.cli.main import app
 from sfi_sglang.client.endpoint import Endpoint
@@ -65,9 +66,24 @@ def test_a_refused_request_gives_the_servers_reason(server):
 
 
 def test_demo(server, tmp_path, monkeypatch):
+    """From a short logbook, in which SFI with a small budget acts."""
+    program = logbook.logbook(sentences=4)
+    monkeypatch.setattr(logbook, "logbook", lambda: program)
     monkeypatch.chdir(tmp_path)
-    printed = " ".join(run("demo", "--server", server, "--budget", 64).split())
-    assert "read_pages" in printed and "steps were fast" in printed
-    assert re.search(r"right answers dense \d/8, SFI \d/8", printed)
-    transcripts = list(tmp_path.rglob("*.json"))
-    assert len(transcripts) == 16
+    printed = run("demo", "--server", server, "--budget", 64)
+    assert printed.count('read_pages {"first": ') == 4 and program.tasks[0].begins in printed
+    *_, gained, cost, following = printed.splitlines()
+    assert gained.startswith("Gained: ") and "8 at once" in gained and "steps were fast" in gained
+    assert cost.startswith("Cost: right answers dense ") and following.startswith("Next: ")
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/demo/*/*.json")]
+    assert len(records) == 2 * len(program.tasks)
+    assert len({json.dumps(record["messages"][:-1]) for record in records}) == 1  # one history for all
+    assert {json.dumps(record["sfi"]) for record in records} == {"null", '{"budget": 64}'}
+
+
+def test_demo_says_where_sfi_never_acted(server, tmp_path, monkeypatch):
+    program = logbook.logbook(sentences=1)
+    monkeypatch.setattr(logbook, "logbook", lambda: replace(program, tasks=program.tasks[:1]))
+    monkeypatch.chdir(tmp_path)
+    printed = run("demo", "--server", server, "--budget", 4096)
+    assert "never acted" in printed and "Gained: nothing" in printed
