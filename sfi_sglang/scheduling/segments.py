@@ -1,48 +1,39 @@
 """When is a step slow? Sentence ends, found in the decoded vocabulary and tracked per request on the host."""
 
-from collections.abc import Sequence
-from enum import IntEnum
+import codecs
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.scheduling.enders import TokenKind, token_bytes, token_kind
 
-SENTENCE_ENDS = frozenset(".?!\u2026\u3002\uff01\uff1f\uff0e\uff61")
-CLOSERS = "\"'`)]}*_\u201d\u2019\u300d\u300f\uff09\u3011\u300b"  # what may follow the full stop: `."`  `.)`  `.**`
-STRUCTURE_ENDS = frozenset("}]")
-
-
-class TokenKind(IntEnum):
-    TEXT, BLANK, ENDER = 0, 1, 2
-
-
-def token_kind(text: str, structural: bool) -> TokenKind:
-    """Class of one decoded token. `structural` adds line ends, `}` and `]` to the enders."""
-    stripped = text.strip()
-    if structural and ("\n" in text or (stripped and stripped[-1] in STRUCTURE_ENDS)):
-        return TokenKind.ENDER
-    if not stripped:
-        return TokenKind.BLANK
-    core = stripped.rstrip(CLOSERS)
-    return TokenKind.ENDER if core and core[-1] in SENTENCE_ENDS else TokenKind.TEXT
+BROKEN = "\ufffd"  # in a decoded token: bytes that are no whole character
 
 
 class Vocabulary:
-    """Token kinds [vocab] uint8, read by decoding every id: no tokenizer's ids are hard-coded."""
+    """Token kinds [vocab] uint8, read by decoding every id: no tokenizer's ids are hard-coded.
 
-    def __init__(self, decoded: Sequence[str]):
+    pieces: bytes of the tokens that hold a part of a character; what they are depends on the tokens around them.
+    """
+
+    def __init__(self, decoded: Sequence[str], pieces: Mapping[int, bytes] | None = None):
         self.sentence, self.structural = (
             np.fromiter((token_kind(text, structural) for text in decoded), np.uint8, len(decoded))
             for structural in (False, True)
         )
+        self.pieces = pieces or {}
 
     @classmethod
     def of(cls, tokenizer: Any) -> "Vocabulary":
         """From a Hugging Face tokenizer; without one (`--skip-tokenizer-init`) only `max_segment` ends a segment."""
         if tokenizer is None:
             return cls([])
-        return cls(tokenizer.batch_decode([[i] for i in range(len(tokenizer))], skip_special_tokens=False))
+        decoded = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], skip_special_tokens=False)
+        broken = [i for i, text in enumerate(decoded) if BROKEN in text]
+        found = zip(broken, map(token_bytes, tokenizer.convert_ids_to_tokens(broken)), strict=True)
+        return cls(decoded, {i: piece for i, piece in found if piece is not None})
 
     def kinds(self, policy: str) -> np.ndarray:
         return self.structural if policy == "structural" else self.sentence
@@ -58,12 +49,20 @@ class SegmentTracker:
 
     def __init__(self, options: SFIOptions, vocabulary: Vocabulary):
         self.options = options
-        self.kinds = vocabulary.kinds(options.policy)
+        self.kinds, self.pieces = vocabulary.kinds(options.policy), vocabulary.pieces
+        self.characters = codecs.getincrementaldecoder("utf-8")("replace")  # holds the bytes of an unfinished one
         self.refreshed()
         self.read = 0  # outputs consumed
 
     def refreshed(self) -> None:
         self.steps, self.armed = 0, False
+
+    def kind(self, token: int) -> int:
+        """Of the next output. A character counts at the token that completes it; until then it is blank."""
+        if (piece := self.pieces.get(token)) is not None:
+            return token_kind(self.characters.decode(piece), self.options.policy == "structural")
+        self.characters.reset()
+        return int(self.kinds[token]) if 0 <= token < len(self.kinds) else TokenKind.TEXT
 
     def step(self, outputs: Sequence[int], visible: int) -> bool:
         """Decide one decode step. `outputs` are the request's output ids, of which `visible` precede the input token.
@@ -71,7 +70,7 @@ class SegmentTracker:
         self.steps += 1
         ended = False
         while self.read < visible:
-            kind = self._kind(outputs[self.read])
+            kind = self.kind(outputs[self.read])
             self.read += 1
             if kind == TokenKind.ENDER:
                 self.armed = True
@@ -80,6 +79,3 @@ class SegmentTracker:
         if self.options.policy in ("sentence", "structural") and ended and self.steps >= self.options.min_gap:
             return True
         return self.steps >= self.options.max_segment
-
-    def _kind(self, token: int) -> int:
-        return int(self.kinds[token]) if 0 <= token < len(self.kinds) else TokenKind.TEXT

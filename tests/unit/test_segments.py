@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfi_sglang.api.options import SFIOptions
-from sfi_sglang.scheduling.segments import SegmentTracker, TokenKind, Vocabulary, token_kind
+from sfi_sglang.scheduling.enders import TokenKind, token_kind
+from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 
 VOCABULARY = Vocabulary(["word", " ", ".", "\n", "}"])
 WORD, SPACE, STOP, NEWLINE, BRACE = range(5)
@@ -108,16 +109,3 @@ def test_against_a_reference_that_rereads_the_history(outputs, gap, segment):
 def test_unknown_ids_and_no_tokenizer_only_use_max_segment():
     empty = Vocabulary.of(None)
     assert slow_steps(SFIOptions(min_gap=1, max_segment=10), [STOP, 99999] * 15, empty) == [9, 19, 29]
-
-
-def test_vocabulary_of_the_real_tokenizer():
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    from sfi_sglang.serving.embedded_model import embedded_model
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(embedded_model() / "tokenizer.json")))
-    vocabulary = Vocabulary.of(tokenizer)
-    kinds = dict(zip(tokenizer.convert_ids_to_tokens(range(len(tokenizer))), vocabulary.sentence, strict=True))
-    assert kinds["."] == kinds["?"] == kinds['."'] == TokenKind.ENDER
-    assert kinds["Ċ"] == TokenKind.BLANK and kinds["the"] == kinds["<|im_end|>"] == TokenKind.TEXT
