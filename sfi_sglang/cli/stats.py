@@ -34,6 +34,8 @@ def show(url: str, values: dict[str, float]) -> None:
     slow, fast = values.get("slow_steps_total", 0.0), values.get("fast_steps_total", 0.0)
     if slow + fast:
         table.add_row("fast share of the steps", f"{fast / (slow + fast):.0%}")
+    if checked := values.get("checked_tokens_total"):
+        table.add_row("agreement", f"{values['agreed_tokens_total'] / checked:.1%}")
     console.print(table)
     if not fast:
         console.print(f"[yellow]SFI never acted[/]: no step was fast. {within_reach()}")

@@ -164,6 +164,7 @@ class RequestState:
             "recall": round(recall / observed, 4) if observed else None,
             "agreement": round(alike / checked, 4) if checked else None,
             "checked_tokens": checked,
+            "agreed_tokens": alike,
         }
 
 

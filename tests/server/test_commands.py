@@ -45,12 +45,15 @@ def test_eval_carry(server, tmp_path):
 
 
 def test_stats(server):
-    generate(server, story(40), {"budget": 64, "recent": 64, "carry": "inherit"}, tokens=8)
+    sfi = {"budget": 64, "recent": 64, "carry": "inherit", "min_gap": 1, "max_segment": 4}
+    generate(server, story(40), sfi, tokens=12)
     printed = run("stats", "--server", f"{server}/v1")
     assert "memory_bytes" in printed and "memory_lookups_total" in printed and "fast_steps_total" in printed
     counted = Endpoint.connect(server).counters()
     fast, slow = (counted[f"{METRIC_PREFIX}{kind}_steps_total"] for kind in ("fast", "slow"))
     assert f"{fast / (fast + slow):.0%}" in printed and "never acted" not in printed
+    agreed, checked = (counted[f"{METRIC_PREFIX}{kind}_tokens_total"] for kind in ("agreed", "checked"))
+    assert checked > 0 and f"{agreed / checked:.1%}" in printed
     assert "Coverage is in each response" in printed
 
 

@@ -161,8 +161,11 @@ def test_prometheus_counters(server):
 
     generate(server, LONG, SMALL, tokens=8)
     before = read()
-    info = generate(server, LONG, SMALL, tokens=24)["meta_info"]["sfi"]
+    info = generate(server, LONG, {**SMALL, "min_gap": 4, "max_segment": 8}, tokens=24)["meta_info"]["sfi"]
     grown = {name: value - before[name] for name, value in read().items()}
     assert grown["sglang:sfi_requests_total"] == 1
     assert grown["sglang:sfi_slow_steps_total"] == info["slow_steps"]
     assert grown["sglang:sfi_fast_steps_total"] == info["fast_steps"]
+    assert grown["sglang:sfi_checked_tokens_total"] == info["checked_tokens"] > 8
+    assert grown["sglang:sfi_agreed_tokens_total"] == info["agreed_tokens"] > 0
+    assert info["agreement"] == pytest.approx(info["agreed_tokens"] / info["checked_tokens"], abs=1e-4)

@@ -85,6 +85,7 @@ def test_summary_counts_used_steps_only():
         "recall": 0.4,
         "agreement": None,
         "checked_tokens": 0,
+        "agreed_tokens": 0,
     }
     assert state(prompt=1).summary(outputs=0)["coverage"] is None
 
@@ -136,7 +137,8 @@ def test_a_slow_row_repairs_what_fast_steps_left_oldest_first():
     assert request.exact == 105
     request.release(tokens=106)
     assert request.agreed == (3, 4)
-    assert request.summary(outputs=6)["agreement"] == 0.75
+    summary = request.summary(outputs=6)
+    assert [summary[key] for key in ("checked_tokens", "agreed_tokens", "agreement")] == [4, 3, 0.75]
 
 
 def test_repairs_that_do_not_fit_together_take_turns():
