@@ -24,6 +24,7 @@ COMPLETION_STREAM = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServing
 CHAT_RESPONSE = f"{SRT}.entrypoints.openai.serving_chat.OpenAIServingChat._build_chat_response"
 COMPLETION_RESPONSE = f"{SRT}.entrypoints.openai.serving_completions.OpenAIServingCompletion._build_completion_response"
 OPENAI_ERROR = f"{SRT}.entrypoints.openai.serving_base.OpenAIServingBase.create_error_response"
+BEFORE_LISTENING = f"{SRT}.utils.common.set_uvicorn_logging_configs"  # of the HTTP server, right before it runs
 GENERATE = f"{SRT}.managers.tokenizer_manager.TokenizerManager.generate_request"
 RUN_BATCH = f"{SRT}.managers.scheduler.Scheduler.run_batch"
 GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_attention_graph_variants"
@@ -60,6 +61,9 @@ CACHE_RELEASE = f"{BASE_CACHE}.on_release"
 CACHE_CHECKPOINT = f"{BASE_CACHE}.checkpoint"
 PROTECTED_LENGTH = f"{SRT}.managers.schedule_batch.ReqKvInfo.cache_protected_len"
 
+# Looked up in the process of the HTTP server alone: schedulers need not load it.
+HTTP_APP = f"{SRT}.entrypoints.http_server.app"
+
 # The frontend language, patched in the client's process (api/frontend.py).
 GEN = "sglang.lang.api.gen"
 PROGRAM_RUN = "sglang.lang.ir.SglFunction.run"
@@ -71,13 +75,14 @@ SRT_KWARGS = "sglang.lang.ir.SglSamplingParams.to_srt_kwargs"
 
 SERVER_TARGETS = (
     CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
-    CHAT_STREAM, COMPLETION_STREAM, CHAT_RESPONSE, COMPLETION_RESPONSE, OPENAI_ERROR, GENERATE,
-    RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
+    CHAT_STREAM, COMPLETION_STREAM, CHAT_RESPONSE, COMPLETION_RESPONSE, OPENAI_ERROR, BEFORE_LISTENING,
+    GENERATE, RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT,
     PROTECTED_LENGTH,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     KV_WRITE, ATTENTION_TYPE, FINISH_ABORT, OBSERVABILITY, PARALLEL, POOL_ROW,
 )  # fmt: skip
+APP_TARGETS = (HTTP_APP,)
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)
 
 

@@ -62,7 +62,7 @@ def examine() -> Report:
     except FileNotFoundError:
         model = None
     executor, problem = _executor()
-    symbols = (*sglang_symbols.SERVER_TARGETS, *sglang_symbols.FRONTEND_TARGETS)
+    symbols = (*sglang_symbols.SERVER_TARGETS, *sglang_symbols.APP_TARGETS, *sglang_symbols.FRONTEND_TARGETS)
     found = {symbol: _problem(symbol) for symbol in symbols}
     gc.freeze()  # nor at exit
     gc.enable()

@@ -11,7 +11,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, refusal
 from sfi_sglang.api.settings import Settings
-from sfi_sglang.integration import server_args
+from sfi_sglang.integration import doors, server_args
 from sfi_sglang.integration.reports import Reports
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
@@ -105,13 +105,18 @@ class Plugin:
     # -- admission ------------------------------------------------------------------------------------------------
 
     def _add_admission(self) -> None:
-        for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
-            admission.open_openai_field(symbols.resolve(model))
+        self._hook(symbols.BEFORE_LISTENING, self.put_on_doors, HookType.BEFORE)
         self._hook(symbols.CHAT_PARAMS, self.chat_params, HookType.AFTER)
         self._hook(symbols.COMPLETION_PARAMS, self.completion_params, HookType.AFTER)
         self._hook(symbols.GENERATE_CONTRACT, self.check_contract, HookType.AFTER)
         self._hook(symbols.TOKENIZED, self.admit, HookType.BEFORE)
         self._hook(symbols.OPENAI_ERROR, self.name_field, HookType.AROUND)
+        for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
+            admission.open_openai_field(symbols.resolve(model))
+
+    def put_on_doors(self, *args: Any, **kwargs: Any) -> None:
+        """BEFORE set_uvicorn_logging_configs, in the process of the HTTP server alone."""
+        doors.put_on(symbols.resolve(symbols.HTTP_APP), self.problems)
 
     def chat_params(self, params: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """AFTER ChatCompletionRequest.to_sampling_params."""
@@ -123,9 +128,11 @@ class Plugin:
         """AFTER OpenAIServingCompletion._build_sampling_params."""
         return admission.with_sfi(params, request)
 
-    def check_contract(self, request: Any, *args: Any, **kwargs: Any) -> None:
+    def check_contract(self, request: Any, _cls: Any, body: Any) -> None:
         """AFTER GenerateRequest.from_json_value."""
         try:
+            if isinstance(body, dict) and body.get("sfi") is not None:
+                raise ValueError(doors.refusal_at("/generate"))
             admission.check_all(request.sampling_params)
         except ValueError as error:
             raise symbols.resolve(symbols.CONTRACT_ERROR)(str(error)) from None

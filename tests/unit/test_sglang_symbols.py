@@ -10,7 +10,10 @@ from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import server_args
 
 
-@pytest.mark.parametrize("target", sglang_symbols.SERVER_TARGETS + sglang_symbols.FRONTEND_TARGETS)
+EVERYWHERE = sglang_symbols.SERVER_TARGETS + sglang_symbols.APP_TARGETS + sglang_symbols.FRONTEND_TARGETS
+
+
+@pytest.mark.parametrize("target", EVERYWHERE)
 def test_target_exists(target):
     assert sglang_symbols.resolve(target) is not None
 
