@@ -1,4 +1,4 @@
-"""Entry point `sglang.srt.plugins`: SGLang calls `register` in every process it starts, before arguments are parsed."""
+"""The plugin: what it hooks into each process of SGLang (integration/entry.py calls `register`)."""
 
 import dataclasses
 import logging

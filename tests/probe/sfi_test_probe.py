@@ -1,7 +1,8 @@
-"""A second plugin on a test server's path: it renames a hook target, writes down what every
+"""A second plugin on a test server's path: it renames a hook target, breaks a module, writes down what every
 scheduler decided, keeps coverage of killed processes."""
 
 import os
+import sys
 import threading
 import time
 
@@ -15,6 +16,8 @@ def register() -> None:
             target if t == getattr(sglang_symbols, renamed) else t for t in sglang_symbols.SERVER_TARGETS
         )
         setattr(sglang_symbols, renamed, target)
+    if broken := os.environ.get("PROBE_BREAK"):
+        sys.modules[broken] = None  # importing it is an ImportError
     if os.environ.get("PROBE_UNPIN"):
         _allow_pin_memory()
     if folder := os.environ.get("PROBE_STEPS"):

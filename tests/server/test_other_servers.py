@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import requests
@@ -10,6 +11,7 @@ import requests
 from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.serving.server import environment, running_server
 from tests.helpers import flush, generate, probe_env, story
+from tests.server.test_doors import GENERATING
 
 pytestmark = pytest.mark.server
 
@@ -28,8 +30,10 @@ def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path
     preferred = '{"custom_params": {"sfi": {"budget": 300}}}'
     flags += ["--preferred-sampling-params", preferred]
     flags += ["--sfi-default", "on", "--device", "cpu", "--max-total-tokens", "16384"]
-    log = tmp_path / "server.log"
-    with running_server(flags=flags, defaults=False, log=log, env=probe_env(traced=False)) as url:
+    log, served = tmp_path / "server.log", tmp_path / "served"
+    served.mkdir()
+    env = probe_env(traced=False, PROBE_STEPS=str(served))
+    with running_server(flags=flags, defaults=False, log=log, env=env) as url:
         without = generate(url, PROMPT, SMALL, tokens=48)
         assert without["text"] == with_overlap["text"]
         assert without["meta_info"]["sfi"] == with_overlap["meta_info"]["sfi"]
@@ -44,6 +48,15 @@ def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path
         assert not any("sfi" in reply["meta_info"] for reply in batch)
         off = generate(url, PROMPT, False, tokens=48)
         assert "sfi" not in off["meta_info"] and off["text"] == dense["text"]
+        before = finished(served)
+        for path, body in GENERATING.items():
+            assert requests.post(url + path, json=body, timeout=60).status_code == 200
+        assert finished(served) == before + len(GENERATING), "endpoints that take no field"
+
+
+def finished(folder: Path) -> int:
+    """SFI requests that a server with PROBE_STEPS has served."""
+    return sum(len(file.read_text().splitlines()) for file in folder.iterdir())
 
 
 def first_logprobs(url: str) -> list[tuple[int, float]]:
