@@ -87,14 +87,24 @@ def choose_backends(args: argparse.Namespace, settings: Settings) -> None:
     token. The other executors only decode.
 
     Raises:
-        ValueError: several tokenizer workers, which load no plugins: SFI requests would be served densely in silence.
+        ValueError: another server in front, which loads no plugins: SFI requests would be served densely in silence.
     """
     backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
-    if BACKEND in backends and (getattr(args, "tokenizer_worker_num", None) or 1) > 1:
-        raise ValueError("--tokenizer-worker-num above 1 does not work with SFI: SGLang's workers load no plugins")
+    if BACKEND in backends and (front := _front_without_plugins(args)):
+        raise ValueError(f"{front} does not work with SFI: what it starts loads no plugins, so it would drop `sfi`")
     if settings.resolved_executor() == "torch" and BACKEND in backends:
         if backends == [BACKEND, None, None]:
             args.attention_backend = BACKEND
         args.disable_cuda_graph = True  # a graph would repeat what plain torch decided on the host
     elif backends == [None, None, BACKEND]:
         args.attention_backend, args.decode_attention_backend = None, BACKEND
+
+
+def _front_without_plugins(args: argparse.Namespace) -> str | None:
+    """The setting by which requests reach the schedulers past our gate in the tokenizer manager."""
+    if (getattr(args, "tokenizer_worker_num", None) or 1) > 1:
+        return "--tokenizer-worker-num above 1"
+    if getattr(args, "smg_grpc_mode", False) or getattr(args, "grpc_mode", False):
+        return "--smg-grpc-mode"
+    rust = os.environ.get("SGLANG_RUST_SERVER", "").lower() in ("true", "1", "yes", "y")
+    return "SGLANG_RUST_SERVER" if rust else None

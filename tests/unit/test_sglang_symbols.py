@@ -67,10 +67,19 @@ def test_a_server_that_cannot_serve_sfi_says_why(args, model, reason):
     assert got is None if reason is None else reason in got
 
 
-def test_several_tokenizer_workers_are_refused_at_the_start():
-    given = SimpleNamespace(attention_backend="sfi", tokenizer_worker_num=2)
-    with pytest.raises(ValueError, match="--tokenizer-worker-num"):
-        server_args.choose_backends(given, Settings(executor="torch"))
-    stock = SimpleNamespace(attention_backend="fa3", tokenizer_worker_num=2)
+@pytest.mark.parametrize(
+    ("flags", "variable", "name"),
+    [
+        ({"tokenizer_worker_num": 2}, "0", "--tokenizer-worker-num"),
+        ({"smg_grpc_mode": True}, "0", "--smg-grpc-mode"),
+        ({"grpc_mode": True}, "0", "--smg-grpc-mode"),
+        ({}, "1", "SGLANG_RUST_SERVER"),
+    ],
+)
+def test_a_front_that_loads_no_plugins_is_refused_at_the_start(flags, variable, name, monkeypatch):
+    monkeypatch.setenv("SGLANG_RUST_SERVER", variable)
+    with pytest.raises(ValueError, match=name):
+        server_args.choose_backends(SimpleNamespace(attention_backend="sfi", **flags), Settings(executor="torch"))
+    stock = SimpleNamespace(attention_backend="fa3", **flags)
     server_args.choose_backends(stock, Settings(executor="torch"))
     assert stock.attention_backend == "fa3"
