@@ -9,7 +9,6 @@ from sfi_sglang.api import admission
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import server_args
 
-
 EVERYWHERE = sglang_symbols.SERVER_TARGETS + sglang_symbols.APP_TARGETS + sglang_symbols.FRONTEND_TARGETS
 
 
