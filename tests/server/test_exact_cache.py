@@ -3,12 +3,14 @@
 Four layers of SmolLM2 in float32: fast steps are approximate from the second layer on, rounding is small.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 import requests
 import torch
 
+from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.server import running_server
 from tests.helpers import flush, generate, probe_env, story
 
@@ -16,6 +18,8 @@ FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 4}', "--dtype", "f
 SFI = {"budget": 64, "recent": 32, "min_gap": 4, "max_segment": 12}
 PROMPT = story(60)
 ROUNDING = 2e-3  # of K and V; approximate ones are off by more than 0.1
+RETRACT_EVERY = 24  # passes; a request that runs alone is spared
+RETRACTED = "sglang:num_retracted_requests_total"
 
 
 @pytest.fixture(scope="module", params=[1, 16])
@@ -23,7 +27,8 @@ def exact(request, tmp_path_factory):
     """A server with chunked prefill and pages of 1 or 16 tokens, and the folder where it writes K and V."""
     folder = tmp_path_factory.mktemp(f"kv{request.param}")
     flags = [*FLAGS, "--chunked-prefill-size", "512", "--page-size", str(request.param), "--max-total-tokens", "4096"]
-    env = probe_env(traced=request.param == 1, PROBE_KV=str(folder))
+    retract = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": str(RETRACT_EVERY)}
+    env = probe_env(traced=request.param == 1, PROBE_KV=str(folder), **retract)
     with running_server(flags=flags, log=folder.with_suffix(".log"), env=env) as url:
         yield url, folder, request.param
 
@@ -38,11 +43,13 @@ def ids_of(url: str, text: str) -> list[int]:
 
 
 def difference(one: dict, other: dict) -> float:
-    """Largest difference of K and V of the tokens that both have."""
+    """Largest difference of K and V of the tokens that both have; printed, so it stands beside a failure."""
     count = min(len(one["ids"]), len(other["ids"]))
     assert one["ids"][:count] == other["ids"][:count]
     pairs = [pair for layers in zip(one["kv"], other["kv"], strict=True) for pair in zip(*layers, strict=True)]
-    return max(float((mine[:count] - its[:count]).abs().max()) for mine, its in pairs)
+    largest = max(float((mine[:count] - its[:count]).abs().max()) for mine, its in pairs)
+    print(f"K and V of {count} tokens differ by up to {largest:.1e}")
+    return largest
 
 
 @pytest.mark.parametrize("repair", [True, False])
@@ -89,20 +96,43 @@ def test_a_dense_turn_after_an_sfi_turn_answers_like_a_cold_server(exact, repair
     assert warm == pytest.approx(logprobs(url, history), abs=2e-3)
 
 
-def test_an_aborted_request_and_a_full_pool_leave_nothing_approximate(exact):
-    """Four requests of 1000 tokens and 150 more each do not fit into the pool together."""
+def test_an_aborted_request_leaves_nothing_approximate(exact):
     url, _, _ = exact
     flush(url)
     prompt = ids_of(url, PROMPT)
     params = {"max_new_tokens": 400, "ignore_eos": True, "temperature": 0, "custom_params": {"sfi": SFI}}
     body = {"input_ids": prompt, "stream": True, "sampling_params": params}
+    outputs: list[int] = []
     with requests.post(f"{url}/generate", json=body, stream=True, timeout=120) as stream:
-        for _, line in zip(range(40), stream.iter_lines(), strict=False):
+        for line in stream.iter_lines():
             assert b"error" not in line
-    starts = [[*prompt[i * 15 :], *prompt[: i * 15]] for i in range(4)]
-    replies = generate(url, starts, [SFI] * 4, tokens=150)
-    assert all(reply["meta_info"]["completion_tokens"] == 150 for reply in replies)
-    history = starts[0] + replies[0]["output_ids"][:100]
+            if line:
+                outputs = json.loads(line.removeprefix(b"data: "))["output_ids"]
+            if len(outputs) >= 40:
+                break
+    history = prompt + outputs
     warm = logprobs(url, history)
     flush(url)
     assert warm == pytest.approx(logprobs(url, history), abs=2e-3)
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_a_retracted_request_leaves_nothing_approximate(exact, repair):
+    """Three requests fit into the pool together; the server takes one back every RETRACT_EVERY passes."""
+    url, folder, _ = exact
+    flush(url)
+    endpoint, files = Endpoint.connect(url), set(folder.iterdir())
+    prompt = ids_of(url, PROMPT)
+    prompts = [[*prompt[i * 15 :], *prompt[: i * 15]] for i in range(3)]
+    before = endpoint.counters().get(RETRACTED, 0.0)
+    replies = generate(url, prompts, [{**SFI, "repair": repair}] * 3, tokens=100)
+    assert endpoint.counters()[RETRACTED] - before >= 2
+    assert all(reply["meta_info"]["sfi"]["fast_steps"] > 20 for reply in replies)
+    kept_now = [torch.load(file) for file in sorted(set(folder.iterdir()) - files)]
+    assert len(kept_now) == 3
+    histories = [own + reply["output_ids"] for own, reply in zip(prompts, replies, strict=True)]
+    assert sum(len(sparse["ids"]) > len(prompt) + 20 for sparse in kept_now) >= 1  # prefilled again, so exact
+    for sparse in kept_now:
+        flush(url)
+        generate(url, next(ids for ids in histories if ids[: len(sparse["ids"])] == sparse["ids"]), None, tokens=1)
+        assert difference(sparse, kept(folder)) < ROUNDING
