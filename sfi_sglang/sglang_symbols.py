@@ -31,6 +31,8 @@ GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_a
 MODEL_FORWARD = f"{SRT}.model_executor.model_runner.ModelRunner.forward"
 EAGER_LOAD = f"{SRT}.model_executor.runner.eager_runner.EagerRunner.load_batch"
 HYBRID_FORWARD = f"{SRT}.layers.attention.hybrid_attn_backend.HybridAttnBackend.forward"
+INIT_INFO = f"{SRT}.managers.scheduler.Scheduler.get_init_info"
+SCHEDULERS_READY = f"{SRT}.entrypoints.engine._wait_for_scheduler_ready"
 RESPONSE_INFO = (
     f"{SRT}.managers.scheduler_components.output_streamer.SchedulerOutputStreamer.build_additional_customized_info"
 )
@@ -50,11 +52,14 @@ BASE_CACHE = f"{SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
 BACKENDS = f"{SRT}.layers.attention.attention_registry.ATTENTION_BACKENDS"
 READ_ENDS = f"{SRT}.layers.attention.base_attn_backend.SharedReadEnds.POST_REPLAY"
 CAPTURED_VARIANT = f"{SRT}.model_executor.runner_utils.capture_mode.get_capture_attention_variant"
+RADIX_ATTENTION = f"{SRT}.layers.radix_attention.RadixAttention"
+KV_POOL = f"{SRT}.mem_cache.memory_pool.MHATokenToKVPool"
+LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
 KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
-ATTENTION_TYPE = f"{SRT}.layers.radix_attention.AttentionType.ENCODER_ONLY"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
 POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
 PARALLEL = f"{SRT}.runtime_context.get_parallel"
+EXECUTION = f"{SRT}.runtime_context.get_exec"
 OBSERVABILITY = f"{SRT}.runtime_context.get_observability"
 CACHE_MATCH = f"{BASE_CACHE}.match_prefix"
 CACHE_RELEASE = f"{BASE_CACHE}.on_release"
@@ -80,7 +85,8 @@ SERVER_TARGETS = (
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT,
     PROTECTED_LENGTH,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
-    KV_WRITE, ATTENTION_TYPE, FINISH_ABORT, OBSERVABILITY, PARALLEL, POOL_ROW,
+    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, LINE_POOL, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
+    PARALLEL, POOL_ROW,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)

@@ -3,6 +3,7 @@
 Every wrong value is a ValueError here, which SGLang answers with status 400; the scheduler only sees validated values.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ BACKEND = "sfi"
 UNTRIED = (
     "enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk", "enable_unified_memory",
 )  # fmt: skip
-UNTRIED_SIZES = ("attn_cp_size", "dcp_size")
+GLUE_GRAPH = "SGLANG_ENABLE_METADATA_GLUE_GRAPH"  # repeats on the device what the host planned for an earlier pass
+UNTRIED_SIZES = ("attn_cp_size", "dcp_size", "dp_size")
 
 
 def open_openai_field(model: Any) -> None:
@@ -79,7 +81,7 @@ def admitted(
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
 
 
-def refusal_of(server_args: Any, model_config: Any, problems: Sequence[str]) -> str | None:
+def refusal_of(server_args: Any, problems: Sequence[str]) -> str | None:
     """Why SFI cannot run here, or None. A request that asks for it must never be served densely in silence. problems:
     what the plugin could not install."""
     if problems:
@@ -101,10 +103,6 @@ def refusal_of(server_args: Any, model_config: Any, problems: Sequence[str]) -> 
     for flag in UNTRIED:
         if getattr(server_args, flag, False):
             return f"--{flag.replace('_', '-')} is on"
-    if model_config.attention_arch.name != "MHA":
-        return f"the model's attention is {model_config.attention_arch.name}, not multi-head or grouped-query"
-    if getattr(model_config, "is_hybrid_swa", False):
-        return "the model has sliding-window layers"
-    if getattr(model_config, "is_encoder_decoder", False):
-        return "the model is an encoder-decoder"
+    if os.environ.get(GLUE_GRAPH, "").lower() in ("1", "true", "yes", "on"):
+        return f"{GLUE_GRAPH} is on"
     return None

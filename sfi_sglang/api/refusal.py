@@ -22,7 +22,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def field_of(message: str) -> str | None:
     """The field that a refusal's message begins with, None if it is not about `sfi`."""
-    match = re.match(r"(sfi(?:\.[^:]*)?): ", message)
+    match = re.match(r"(sfi(?:\..*?)?): ", message, re.DOTALL)
     return match[1] if match else None
 
 

@@ -1,8 +1,7 @@
 """The attention backend `sfi` in plain torch, for CPUs and as reference: full attention for dense and slow rows, the
 visible tokens for fast rows, in one batch.
 
-Built on SGLang's torch_native backend (layers/attention/torch_native_backend.py), which still serves what SFI does not:
-cross attention, encoder layers and sliding windows.
+Built on SGLang's torch_native backend (layers/attention/torch_native_backend.py).
 """
 
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from typing import Any
 
 import torch
 from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
-from sglang.srt.layers.radix_attention import AttentionType
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from torch import Tensor
 
 from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.attention import reference
+from sfi_sglang.attention.model_support import check_arguments
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection import reuse, selector
@@ -107,24 +106,15 @@ class SFITorchBackend(TorchNativeAttnBackend):
     def forward_decode(
         self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
     ) -> Tensor:
-        if not _plain(layer):
-            out: Tensor = super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
-            return out
-        self._write(k, v, layer, forward_batch, save_kv_cache)
+        check_arguments(kwargs)
+        if save_kv_cache and k is not None:
+            self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
         return self._forward(q, layer)
 
     def forward_extend(
         self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
     ) -> Tensor:
-        if not _plain(layer):
-            out: Tensor = super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
-            return out
-        self._write(k, v, layer, forward_batch, save_kv_cache)
-        return self._forward(q, layer)
-
-    def _write(self, k: Tensor | None, v: Tensor | None, layer: Any, forward_batch: Any, save_kv_cache: bool) -> None:
-        if save_kv_cache and k is not None:
-            self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
+        return self.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
 
     def _forward(self, q: Tensor, layer: Any) -> Tensor:
         keys = self.token_to_kv_pool.get_key_buffer(layer.layer_id)
@@ -183,13 +173,3 @@ class SFITorchBackend(TorchNativeAttnBackend):
         state.selection = HostSelection(picks, coverages)
         state.inherited = None
         state.query_tail.clear()
-
-
-def _plain(layer: Any) -> bool:
-    """Causal self-attention over the whole context."""
-    window = layer.sliding_window_size
-    return (
-        not layer.is_cross_attention
-        and layer.attn_type != AttentionType.ENCODER_ONLY
-        and (window is None or window < 0)
-    )

@@ -20,6 +20,7 @@ from torch import Tensor
 from sfi_sglang import sglang_symbols
 from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.api.settings import Settings
+from sfi_sglang.attention.model_support import STOCK, check_arguments
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.prefill_observer import PrefillObserver
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
@@ -32,10 +33,7 @@ from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
 logger = logging.getLogger(__name__)
-STOCK_CUDA, STOCK_CPU = "flashinfer", "torch_native"  # decode of batches without a sparse row
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
-# What the kernels cover:
-HEAD_DIMS, MAX_GROUP, DTYPES = (64, 128, 256), 16, (torch.bfloat16, torch.float16)
 
 
 class SFITritonBackend(AttentionBackend):
@@ -49,7 +47,7 @@ class SFITritonBackend(AttentionBackend):
             raise ValueError("sfi's Triton executor only decodes: give --decode-attention-backend sfi alone")
         self.planner, self.runner = planner, runner
         on_cuda = torch.device(runner.device).type == "cuda"
-        self.stock = sglang_symbols.resolve(sglang_symbols.BACKENDS)[STOCK_CUDA if on_cuda else STOCK_CPU](runner)
+        self.stock = sglang_symbols.resolve(sglang_symbols.BACKENDS)[STOCK[on_cuda]](runner)  # of dense batches
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
         self.limits = limits_of(runner, settings)
         free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
@@ -164,6 +162,7 @@ class SFITritonBackend(AttentionBackend):
         if self.variant == DENSE:
             out: Tensor = self.stock.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
             return out
+        check_arguments(kwargs)
         if save_kv_cache and k is not None:
             self.pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
         attention = self.attention[self.variant]
@@ -195,18 +194,12 @@ def _visible(row: RowPlan) -> int:
 def limits_of(runner: Any, settings: Settings) -> Limits:
     """
     Raises:
-        ValueError: the kernels do not cover this model.
+        ValueError: FlashInfer cannot number so many slots.
     """
     model = runner.model_config
     keys = runner.token_to_kv_pool.get_key_buffer(0)  # [slots, KV heads of this rank, D]
     kv_heads, dim = keys.shape[1:]
     heads = model.num_attention_heads // get_parallel().attn_tp_size
-    group = heads // kv_heads  # with more ranks than KV heads each rank has a copy of one and a part of its query heads
-    if dim not in HEAD_DIMS or group > MAX_GROUP or (keys.is_cuda and keys.dtype not in DTYPES):
-        raise ValueError(
-            f"sfi's kernels cover head dims {HEAD_DIMS}, up to {MAX_GROUP} query heads per KV head, bf16 or fp16 KV; "
-            f"this model has {dim}, {group} and {keys.dtype}: use --sfi-executor torch"
-        )
     flashinfer = settings.resolved_executor() == "flashinfer"
     if flashinfer and keys.shape[0] * kv_heads > torch.iinfo(torch.int32).max:
         raise ValueError(f"{keys.shape[0]} KV slots are too many for --sfi-executor flashinfer: use triton")

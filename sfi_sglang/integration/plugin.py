@@ -38,6 +38,7 @@ class Plugin:
             self.problems.append(str(error))
         self.planner = StepPlanner(SnapshotStore(self.settings.store_bytes))
         self.backend: Any = None  # SFITritonBackend, if it serves this process
+        self.schedulers: str | None = "its schedulers have not said that they serve SFI"  # why SFI cannot run there
         self.reports = Reports(self.planner.store)
 
     def install(self) -> None:
@@ -83,7 +84,14 @@ class Plugin:
 
     def attention_backend(self, runner: Any) -> Any:
         """`--attention-backend sfi` or, on CUDA, `--decode-attention-backend sfi`."""
+        from sfi_sglang.attention import model_support
+
         self.settings.check_executor()
+        reason = model_support.unsupported(runner, self.settings.resolved_executor())
+        if reason is not None:
+            logger.error("SFI requests will be refused: %s", reason)
+            self.planner.refusal = reason
+            return model_support.stock_backend(runner)
         if self.settings.resolved_executor() == "torch":
             from sfi_sglang.attention.torch_backend import SFITorchBackend
 
@@ -109,6 +117,7 @@ class Plugin:
         self._hook(symbols.CHAT_PARAMS, self.chat_params, HookType.AFTER)
         self._hook(symbols.COMPLETION_PARAMS, self.completion_params, HookType.AFTER)
         self._hook(symbols.GENERATE_CONTRACT, self.check_contract, HookType.AFTER)
+        self._hook(symbols.SCHEDULERS_READY, self.read_schedulers, HookType.AFTER)
         self._hook(symbols.TOKENIZED, self.admit, HookType.BEFORE)
         self._hook(symbols.OPENAI_ERROR, self.name_field, HookType.AROUND)
         for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
@@ -142,10 +151,15 @@ class Plugin:
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
             params = {**(manager.preferred_sampling_params or {}), **params}  # SGLang would join them after this gate
-            reason = admission.refusal_of(manager.server_args, manager.model_config, self.problems)
+            reason = admission.refusal_of(manager.server_args, self.problems) or self.schedulers
             obj.sampling_params, options = admission.admitted(params, self.settings, reason)
             if options and (getattr(obj, "session_params", None) or getattr(obj, "session_id", None)):
                 raise ValueError("sfi: sessions are not supported")
+
+    def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
+        """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""
+        if all("sfi" in info for info in infos):
+            self.schedulers = next((info["sfi"]["refusal"] for info in infos if info["sfi"]["refusal"]), None)
 
     def name_field(self, original: Callable[..., Any], serving: Any, message: str, *args: Any, **kwargs: Any) -> Any:
         """AROUND OpenAIServingBase.create_error_response: the body's `param` is the field that the message is about."""
@@ -156,6 +170,7 @@ class Plugin:
     # -- scheduling and reports -----------------------------------------------------------------------------------
 
     def _add_scheduling(self) -> None:
+        self._hook(symbols.INIT_INFO, self.say_ready, HookType.AFTER)
         self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
         self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
         self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
@@ -172,10 +187,14 @@ class Plugin:
             HookRegistry.register(symbols.RESPONSE_INFO, self.reports.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
 
+    def say_ready(self, info: dict[str, Any], scheduler: Any) -> dict[str, Any]:
+        """AFTER Scheduler.get_init_info: what a scheduler tells the process of the doors when it is ready."""
+        self.planner.read_vocabulary(scheduler.tokenizer)
+        return {**info, "sfi": {"refusal": self.planner.refusal}}
+
     def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
         """BEFORE Scheduler.run_batch. An error here may cost the SFI requests of the batch, never the server."""
         try:
-            self.planner.read_vocabulary(scheduler)
             if self.backend is not None:
                 self.planner.pass_rows = self.backend.pass_rows
             self.planner.plan(batch)

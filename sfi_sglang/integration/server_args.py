@@ -96,8 +96,11 @@ def choose_backends(args: argparse.Namespace, settings: Settings) -> None:
         if backends == [BACKEND, None, None]:
             args.attention_backend = BACKEND
         args.disable_cuda_graph = True  # a graph would repeat what plain torch decided on the host
-    elif backends == [None, None, BACKEND]:
-        args.attention_backend, args.decode_attention_backend = None, BACKEND
+    elif BACKEND in backends:
+        if backends == [None, None, BACKEND]:
+            args.attention_backend, args.decode_attention_backend = None, BACKEND
+        if getattr(args, "cuda_graph_backend_prefill", None) is None:
+            args.disable_prefill_cuda_graph = True
 
 
 def _front_without_plugins(args: argparse.Namespace) -> str | None:

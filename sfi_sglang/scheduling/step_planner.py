@@ -66,7 +66,7 @@ class StepPlanner:
         self.vocabulary: Vocabulary | None = None
         self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
         self.pass_rows: int | None = None  # rows that one decode pass has room for; None: any number
-        self.refusal: str | None = None  # why no SFI request can be served
+        self.refusal: str | None = None  # why this scheduler can serve no SFI request
         self.rids: list[str] = []
         self.rows: list[RowPlan] = []
 
@@ -75,16 +75,13 @@ class StepPlanner:
         """Does the pass at hand have a row that needs our kernels?"""
         return any(row.step in (Step.FAST, Step.SLOW) for row in self.rows)
 
-    def read_vocabulary(self, scheduler: Any) -> None:
-        """Decode the vocabulary once, at the server's warm-up request. With a tokenizer that cannot, SFI requests are
-        refused."""
-        if self.vocabulary is not None:
-            return
+    def read_vocabulary(self, tokenizer: Any) -> None:
+        """Decode the vocabulary once, at the server's start. With a tokenizer that cannot, SFI requests are refused."""
         try:
-            self.vocabulary = Vocabulary.of(scheduler.tokenizer)
+            self.vocabulary = Vocabulary.of(tokenizer)
         except Exception as error:
             self.vocabulary = Vocabulary([])
-            self.refusal = f"sfi: the tokenizer cannot decode its vocabulary: {error!r}"
+            self.refusal = f"the tokenizer cannot decode its vocabulary: {error!r}"
 
     def plan(self, batch: Any) -> None:
         """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
@@ -94,7 +91,7 @@ class StepPlanner:
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
         if self.refusal is not None:
-            self.abort(batch, self.refusal)
+            self.abort(batch, f"sfi: not available on this server: {self.refusal}")
             return
         for i, req in enumerate(batch.reqs):
             state = state_of(req, self.vocabulary)

@@ -1,7 +1,7 @@
 """The request schema: what is accepted, and in which words the rest is refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sfi_sglang.api.options import SelectorOptions, SFIOptions, parse_sfi
@@ -85,6 +85,7 @@ anything = st.recursive(
 names = st.sampled_from([*SFIOptions.model_fields, *SelectorOptions.model_fields]) | st.text()
 
 
+@example({":": {}})
 @given(anything | st.dictionaries(names, anything | st.dictionaries(names, anything)))
 def test_no_refusal_speaks_of_the_library_behind_it(value):
     try:

@@ -22,7 +22,7 @@ def test_a_missing_target_is_named():
     assert not sglang_symbols.exists(gone)
     assert sglang_symbols.missing([sglang_symbols.RUN_BATCH, gone]) == [gone]
     assert sglang_symbols.missing() == []
-    assert admission.refusal_of(None, None, [f"this SGLang has no `{gone}`"]) == f"this SGLang has no `{gone}`"
+    assert admission.refusal_of(None, [f"this SGLang has no `{gone}`"]) == f"this SGLang has no `{gone}`"
 
 
 def arguments(**given):
@@ -37,33 +37,32 @@ def arguments(**given):
     return SimpleNamespace(**defaults | given)
 
 
-def config(arch="MHA", **given):
-    return SimpleNamespace(attention_arch=SimpleNamespace(name=arch), **given)
-
-
 @pytest.mark.parametrize(
-    ("args", "model", "reason"),
+    ("args", "reason"),
     [
-        (arguments(), config(), None),
-        (arguments(decode_attention_backend="sfi", attention_backend="fa3"), config(), None),
-        (arguments(enable_dp_attention=True), config(), "--enable-dp-attention is on"),
-        (arguments(attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
-        (arguments(decode_attention_backend="fa3"), config(), "--decode-attention-backend sfi"),
-        (arguments(radix_cache_backend=None), config(), "--radix-cache-backend sfi"),
-        (arguments(disaggregation_mode="decode"), config(), "--disaggregation-mode decode is on"),
-        (arguments(enable_unified_memory=True), config(), "--enable-unified-memory is on"),
-        (arguments(attn_cp_size=2), config(), "--attn-cp-size is above 1"),
-        (arguments(dcp_size=2), config(), "--dcp-size is above 1"),
-        (arguments(speculative_algorithm="EAGLE"), config(), "speculative"),
-        (arguments(pp_size=2), config(), "pipeline"),
-        (arguments(), config("MLA"), "MLA"),
-        (arguments(), config(is_hybrid_swa=True), "sliding-window"),
-        (arguments(), config(is_encoder_decoder=True), "encoder-decoder"),
+        (arguments(), None),
+        (arguments(decode_attention_backend="sfi", attention_backend="fa3"), None),
+        (arguments(enable_dp_attention=True), "--enable-dp-attention is on"),
+        (arguments(attention_backend="fa3"), "--decode-attention-backend sfi"),
+        (arguments(decode_attention_backend="fa3"), "--decode-attention-backend sfi"),
+        (arguments(radix_cache_backend=None), "--radix-cache-backend sfi"),
+        (arguments(disaggregation_mode="decode"), "--disaggregation-mode decode is on"),
+        (arguments(enable_unified_memory=True), "--enable-unified-memory is on"),
+        (arguments(attn_cp_size=2), "--attn-cp-size is above 1"),
+        (arguments(dcp_size=2), "--dcp-size is above 1"),
+        (arguments(dp_size=2), "--dp-size is above 1"),
+        (arguments(speculative_algorithm="EAGLE"), "speculative"),
+        (arguments(pp_size=2), "pipeline"),
     ],
 )
-def test_a_server_that_cannot_serve_sfi_says_why(args, model, reason):
-    got = admission.refusal_of(args, model, [])
+def test_a_server_that_cannot_serve_sfi_says_why(args, reason):
+    got = admission.refusal_of(args, [])
     assert got is None if reason is None else reason in got
+
+
+def test_a_graph_that_repeats_an_earlier_plan_is_refused(monkeypatch):
+    monkeypatch.setenv(admission.GLUE_GRAPH, "true")
+    assert admission.refusal_of(arguments(), []) == f"{admission.GLUE_GRAPH} is on"
 
 
 @pytest.mark.parametrize(
