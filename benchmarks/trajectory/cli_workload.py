@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.filler import corpus
 from sfi_sglang.client.token_count import Count, estimate, from_server, from_tokenizer
 from sfi_sglang.terminal import console
 from sfi_sglang.trajectory.arguments import Model, Repeats, json_object
-from sfi_sglang.trajectory.filler import corpus
 from sfi_sglang.trajectory.formats import Format, load, save
 from sfi_sglang.trajectory.generate import generate
 from sfi_sglang.trajectory.presets import PRESETS, preset

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sfi_sglang.client.filler import Filler
 from sfi_sglang.client.token_count import Count, estimate
 from sfi_sglang.trajectory import agentic_trace, mooncake, transcript
-from sfi_sglang.trajectory.filler import Filler
 from sfi_sglang.trajectory.trace import Synthesis, read_text
 from sfi_sglang.trajectory.workload import Workload
 

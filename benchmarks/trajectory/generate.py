@@ -4,8 +4,8 @@ import json
 import platform
 from typing import Any
 
+from sfi_sglang.client.filler import Filler, Kind
 from sfi_sglang.client.token_count import MESSAGE_TOKENS, Count
-from sfi_sglang.trajectory.filler import Filler, Kind
 from sfi_sglang.trajectory.plan import PlannedTurn, make_plan
 from sfi_sglang.trajectory.presets import Preset
 from sfi_sglang.trajectory.workload import Message, Trajectory, Turn, Workload

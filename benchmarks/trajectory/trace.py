@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 
+from sfi_sglang.client.filler import Filler
 from sfi_sglang.client.token_count import Count, text_of
-from sfi_sglang.trajectory.filler import Filler
 from sfi_sglang.trajectory.workload import Message, Turn
 
 ROLES = ("system", "developer", "user", "assistant", "tool")

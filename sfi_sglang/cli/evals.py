@@ -2,17 +2,26 @@
 
 import json
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from sfi_sglang.cli.options import SERVER_LOG, Server
+from sfi_sglang.evals.calls import Calls
+from sfi_sglang.evals.copying import Copying
+from sfi_sglang.evals.retrieval import Retrieval
 from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console, progress
 
+if TYPE_CHECKING:
+    from sfi_sglang.evals.variants import Variant
+
 SAMPLE_TOKENS = 1500  # of the eval's own text, where tokens can only be estimated
+HELD_OUT = 1_000_000  # first of its seeds
+TASKS = {task.name: task for task in (Retrieval(), Copying(), Calls())}
 app = typer.Typer(help="Quality of SFI beside dense, on a real server.", no_args_is_help=True)
 
 
@@ -74,6 +83,101 @@ def carry(
     write(out, {**settings, "results": [asdict(result) for result in results]})
 
 
+class Split(StrEnum):
+    """Seeds: a default is chosen on the one half and reported on the other."""
+
+    tuning = "tuning"
+    held_out = "held-out"
+
+
+Lengths = Annotated[str, typer.Option(help="prompt lengths in tokens, comma-separated")]
+Budget = Annotated[int, typer.Option(min=1, help="selected tokens per KV head")]
+Set = Annotated[str, typer.Option("--set", help="what to compare: plain, controls, budgets")]
+Clients = Annotated[int, typer.Option(min=1, help="requests at once")]
+Kept = Annotated[Path | None, typer.Option(help="keep the answers here (JSON lines) and go on where they end")]
+
+
+def task_command(name: str, about: str) -> None:
+    def command(
+        server: Server = None,
+        lengths: Lengths = "2000,4000",
+        trials: Annotated[int, typer.Option(min=1, help="of every kind and length, depths varied")] = 12,
+        budget: Budget = 512,
+        compared: Set = "plain",
+        split: Annotated[Split, typer.Option(help="which half of the seeds")] = Split.held_out,
+        clients: Clients = 2,
+        out: Kept = None,
+    ) -> None:
+        from sfi_sglang.client.provenance import provenance
+        from sfi_sglang.evals.ask import ask_all
+        from sfi_sglang.evals.outcomes import Outcomes
+        from sfi_sglang.evals.summary import markdown, rows
+
+        task, sizes, chosen = TASKS[name], whole_numbers(lengths, "--lengths"), variants_of(budget, compared)
+        first = 0 if split is Split.tuning else HELD_OUT
+        settings = {"task": name, "budget": budget, "set": compared, "split": split.value}
+        outcomes = Outcomes(out, settings, provenance())
+        with connected(server, log=SERVER_LOG) as url, progress(console) as bar:
+            count = counter(url)
+            items = [item for size in sizes for item in task.items(size, trials, range(first, first + trials), count)]
+            bar_task = bar.add_task(name, total=len(items))
+            ask_all(url, task, items, chosen, outcomes, clients, lambda: bar.advance(bar_task))
+        say(markdown(rows(outcomes.all)), out)
+
+    about = f"{about[0].upper()}{about[1:]}. SFI beside dense and controls, with intervals of 95%."
+    app.command(name, help=about)(command)
+
+
+@app.command()
+def agreement(
+    server: Server = None,
+    length: Annotated[int, typer.Option(min=1, help="tokens of the texts that are continued")] = 4000,
+    trials: Annotated[int, typer.Option(min=1, help="texts of every kind: prose, code, JSON lines")] = 4,
+    transcripts: Annotated[
+        Path | None, typer.Option(help="instead: a folder of conversations, .json files of OpenAI messages")
+    ] = None,
+    budget: Budget = 512,
+    compared: Set = "plain",
+    seed: int = 1,
+    clients: Clients = 2,
+    out: Kept = None,
+) -> None:
+    """Share of SFI's tokens that dense attention would have chosen too, and how far their probabilities are apart."""
+    from sfi_sglang.client.provenance import provenance
+    from sfi_sglang.evals import agreement as test
+    from sfi_sglang.evals.outcomes import Outcomes
+    from sfi_sglang.evals.summary import agreement_markdown
+
+    chosen = variants_of(budget, compared)
+    settings = {"task": test.TASK, "budget": budget, "set": compared, "seed": seed}
+    outcomes = Outcomes(out, {**settings, "transcripts": str(transcripts or "")}, provenance())
+    with connected(server, log=SERVER_LOG) as url, progress(console) as bar:
+        texts = (
+            test.transcripts(url, transcripts)
+            if transcripts
+            else test.real_texts(url, length, trials, seed, counter(url))
+        )
+        bar_task = bar.add_task("agreement", total=len(texts))
+        test.compare_all(url, texts, chosen, outcomes, clients, lambda: bar.advance(bar_task))
+    say(agreement_markdown(outcomes.all), out)
+
+
+def variants_of(budget: int, compared: str) -> list["Variant"]:
+    from sfi_sglang.evals.variants import SETS, variants
+
+    if compared not in SETS:
+        raise typer.BadParameter(f"{compared!r} is none of {', '.join(SETS)}", param_hint="--set")
+    return variants(budget, compared)
+
+
+def say(table: str, out: Path | None) -> None:
+    """A table in Markdown, on the screen and beside the answers."""
+    console.print(table, markup=False, highlight=False, soft_wrap=True)
+    if out:
+        out.with_suffix(".md").write_text(table)
+        console.print(f"answers: {out}, table: {out.with_suffix('.md')}")
+
+
 def whole_numbers(text: str, option: str) -> list[int]:
     """
     Raises:
@@ -101,3 +205,7 @@ def write(out: Path | None, results: dict[str, Any]) -> None:
 
     if out:
         out.write_text(json.dumps({**provenance(), **results}, indent=1))
+
+
+for task in TASKS.values():
+    task_command(task.name, task.about)

@@ -11,22 +11,32 @@ TIMEOUT = 600.0  # seconds; a long prompt on a slow machine
 
 def generate(
     url: str,
-    prompt: str,
+    prompt: str | list[int],
     tokens: int,
     sfi: dict[str, Any] | bool,
     *,
     ignore_eos: bool = False,
     extra_key: str | None = None,
+    regex: str | None = None,
+    logprobs: int | None = None,
+    logprobs_from: int = -1,
 ) -> dict[str, Any]:
-    """The answer's `text` and `meta_info`. tokens: at most; exactly with `ignore_eos`. extra_key: prefixes are shared
-    among requests of one key only.
+    """The answer's `text` and `meta_info`. prompt: text or token ids. tokens: at most; exactly with `ignore_eos`.
+    extra_key: prefixes are shared among requests of one key only. logprobs: how many alternatives a position (None: no
+    log-probabilities); logprobs_from: first position of the prompt that has them, -1 for none of it.
 
     Raises:
         ConnectionError: no answer.
         RuntimeError: the server refused, with its reason.
     """
     sampling = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": ignore_eos, "custom_params": {"sfi": sfi}}
-    body: dict[str, Any] = {"text": prompt, "sampling_params": sampling, "extra_key": extra_key}
+    body: dict[str, Any] = {
+        "text" if isinstance(prompt, str) else "input_ids": prompt,
+        "sampling_params": {**sampling, "regex": regex},
+        "extra_key": extra_key,
+    }
+    if logprobs is not None:
+        body |= {"return_logprob": True, "top_logprobs_num": logprobs, "logprob_start_len": logprobs_from}
     try:
         reply = requests.post(f"{url}/generate", json=body, timeout=TIMEOUT)
     except requests.RequestException as error:

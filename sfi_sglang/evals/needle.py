@@ -13,23 +13,8 @@ from itertools import repeat
 from typing import Any
 
 from sfi_sglang.client.generate import generate
+from sfi_sglang.evals.prose import sentences
 
-SUBJECTS = (
-    "The harbor master", "An old teacher", "My neighbour", "The night train", "A young engineer", "The village baker",
-    "Our guide", "The head gardener", "A quiet librarian", "The ferry captain",
-)  # fmt: skip
-VERBS = (
-    "walked slowly past", "wrote a long letter about", "could not forget", "painted a picture of",
-    "talked at dinner about", "took great care of", "sold the last tickets for", "asked everyone about",
-)  # fmt: skip
-OBJECTS = (
-    "the stone bridge", "the winter market", "a silver lamp", "the garden behind the church", "the broken clock",
-    "a small yellow boat", "the road to the mountains", "the music school", "the empty station", "a box of old maps",
-)  # fmt: skip
-ENDINGS = (
-    "before the rain began", "while the children played outside", "on the first day of spring", "as the sun went down",
-    "although nobody had asked", "because the evening was warm", "and then went home", "just after the bells had rung",
-)  # fmt: skip
 ANSWER_TOKENS = 12
 
 
@@ -76,14 +61,9 @@ def make_trial(tokens: int, depth: float, seed: int, count_tokens: Callable[[str
     rng = random.Random(seed)
     number = str(rng.randrange(10000, 99999))
     question = "\nQuestion: What is the magic number mentioned above?\nAnswer: The magic number is"
-    sentences: list[str] = []
-    size = count_tokens(question) + 12
-    while size < tokens:
-        sentence = " ".join(rng.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, ENDINGS)) + "."
-        sentences.append(sentence)
-        size += count_tokens(" " + sentence)
-    sentences.insert(int(depth * len(sentences)), f"The magic number is {number}.")
-    return Trial(" ".join(sentences) + question, number)
+    made = sentences(tokens - count_tokens(question) - 12, rng, count_tokens)
+    made.insert(int(depth * len(made)), f"The magic number is {number}.")
+    return Trial(" ".join(made) + question, number)
 
 
 def make_trials(tokens: int, count: int, seed: int, count_tokens: Callable[[str], int]) -> list[Trial]:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sfi_sglang.client.filler import Filler
 from sfi_sglang.client.token_count import (
     MESSAGE_TOKENS,
     calibrated,
@@ -13,7 +14,6 @@ from sfi_sglang.client.token_count import (
     message_tokens,
 )
 from sfi_sglang.serving.embedded_model import embedded_model
-from sfi_sglang.trajectory.filler import Filler
 
 COUNT = from_tokenizer(embedded_model())
 FILLER = Filler(COUNT)

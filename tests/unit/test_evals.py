@@ -1,0 +1,175 @@
+"""Tasks whose answers stand in their prompts, statistics against their definitions, and files that are gone on with."""
+
+import itertools
+import json
+import math
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfi_sglang.cli.evals import TASKS
+from sfi_sglang.client.token_count import estimate, from_tokenizer
+from sfi_sglang.evals import agreement
+from sfi_sglang.evals.outcomes import Outcome, Outcomes
+from sfi_sglang.evals.prose import hide
+from sfi_sglang.evals.statistics import difference, mean, share
+from sfi_sglang.evals.summary import agreement_markdown, markdown, rows
+from sfi_sglang.evals.variants import CHANGES, SETS, variants
+from sfi_sglang.serving.embedded_model import embedded_model
+
+KINDS = [(name, kind) for name, task in TASKS.items() for kind in task.kinds]
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS)
+@given(seed=st.integers(0, 10**6), depth=st.floats(0, 0.99), length=st.integers(300, 2000))
+def test_an_item_is_seeded_whole_and_answered_in_its_prompt(name, kind, seed, depth, length):
+    task, count = TASKS[name], estimate()
+    item = task.item(kind, length, depth, seed, count)
+    assert item == task.item(kind, length, depth, seed, count)
+    assert item.prompt != task.item(kind, length, depth, seed + 1, count).prompt
+    assert abs(count(item.prompt) - length) < 100
+    assert task.right(item, item.answer if item.regex else f" {item.answer}, and so on")
+    assert not task.right(item, "") and not task.right(item, item.answer[1:])
+    for number in re.findall(r"\d{4,}", item.answer):
+        assert len(re.findall(number, item.prompt)) == 1
+    if item.regex:
+        assert re.fullmatch(item.regex, item.answer)
+    for earlier, later in itertools.pairwise([*item.turns, item.prompt]):
+        assert later.startswith(earlier)
+
+
+def test_prompts_have_the_asked_length_in_the_models_tokens():
+    count = from_tokenizer(embedded_model())
+    for name, kind in KINDS:
+        assert abs(count(TASKS[name].item(kind, 2000, 0.5, 7, count).prompt) - 2000) < 80
+
+
+def test_depths_are_spread_and_the_fact_is_there():
+    made = [f"Sentence {i}." for i in range(100)]
+    for depth in (0.0, 0.25, 0.5, 0.99):
+        assert abs(hide(["HERE"], made, depth).index("HERE") - 100 * depth) <= 1
+    first, second = sorted(hide(["A", "B"], made, 0.1).index(fact) for fact in "AB")
+    assert second - first >= 49
+    task = TASKS["retrieval"]
+    items = task.items(600, 4, range(4), estimate())
+    assert [item.depth for item in items[:4]] == [0.125, 0.375, 0.625, 0.875]
+    assert len({item.key for item in items}) == len(items) == 4 * len(task.kinds)
+
+
+def test_values_in_order_are_asked_for_in_order():
+    for seed in range(20):
+        item = TASKS["retrieval"].item("multi-value", 800, 0.9, seed, estimate())
+        places = [item.prompt.index(number) for number in item.answer.split(", ")]
+        assert places == sorted(places)
+        assert not TASKS["retrieval"].right(item, ", ".join(reversed(item.answer.split(", "))))
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilsons_interval_solves_its_equation(counts):
+    right, n = counts
+    found = share(right, n)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    for end in (found.low, found.high):
+        if 0 < end < 1:
+            assert abs(found.value - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / n), rel=1e-6)
+
+
+def test_the_interval_of_a_difference_holds_the_truth():
+    """Simulated pairs of answers: 95% intervals miss the true difference about one time in twenty."""
+    rng, missed, runs = random.Random(1), 0, 1000
+    for _ in range(runs):
+        theirs = [rng.random() < 0.9 for _ in range(200)]
+        ours = [right if rng.random() < 0.95 else not right for right in theirs]
+        found, truth = difference(ours, theirs), -0.05 * 0.9 + 0.05 * 0.1
+        missed += not found.low <= truth <= found.high
+        assert found.low <= found.value <= found.high
+    assert 0.02 < missed / runs < 0.08
+    assert difference([True] * 200, [True] * 200).low > -0.02
+
+
+def test_means():
+    found = mean([0.9, 1.0, 0.8])
+    assert found.value == pytest.approx(0.9) and found.high - found.value == pytest.approx(1.96 * 0.1 / math.sqrt(3))
+    assert mean([0.5]).low == -math.inf
+
+
+def outcome(variant: str, seed: int, right: bool, kind: str = "single") -> Outcome:
+    return Outcome("retrieval", kind, 2000, 0.5, seed, variant, right, "text\u2028more", 3, 1)
+
+
+def test_a_broken_off_file_is_gone_on_with(tmp_path):
+    path, settings = tmp_path / "a" / "answers.jsonl", {"budget": 512}
+    kept = Outcomes(path, settings, {"machine": "m"})
+    kept.add(outcome("dense", 1, True))
+    kept.add(Outcome("agreement", "code", 9, 1.0, 1, "sfi", chosen=(True, False), divergence=(0.0, 0.5)))
+    path.write_text(path.read_text() + '{"task": "retr')
+    again = Outcomes(path, settings, {"machine": "another"})
+    assert again.all == kept.all
+    again.add(outcome("sfi", 1, False))
+    assert Outcomes(path, settings, {}).all == [*kept.all, outcome("sfi", 1, False)]
+    assert json.loads(path.read_text().split("\n")[0])["provenance"] == {"machine": "m"}
+    with pytest.raises(ValueError, match="another evaluation"):
+        Outcomes(path, {"budget": 64}, {})
+    for text, line in (("", 1), ("[]\n", 1), (path.read_text().replace('"kind": "code"', "oops"), 3)):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"answers.jsonl:{line}: no"):
+            Outcomes(path, settings, {})
+
+
+def test_a_table_shows_what_the_dense_model_can_do():
+    answers = [outcome("dense", seed, True) for seed in range(20)]
+    answers += [outcome("sfi", seed, seed > 0) for seed in range(20)]
+    answers += [outcome(variant, seed, seed < 10, "multi-key") for variant in ("dense", "sfi") for seed in range(20)]
+    able, weak = rows(answers)
+    assert able.able and not weak.able and able.trials == 20
+    assert able.against["sfi"].value == pytest.approx(-0.05) and "dense" not in able.against
+    text = markdown([able, weak])
+    assert "| retrieval: single | 2000 | 100.0% | 95.0% (-5.0, " in text
+    assert "less than 90% right: retrieval: multi-key at 2000 (50%)" in text and "| retrieval: multi-key" not in text
+    compared = [
+        Outcome("agreement", "code", 9, 1.0, s, "sfi", chosen=(True, s > 0), divergence=(0.0, 0.2)) for s in (0, 1)
+    ]
+    assert "| sfi | 75.0% (26.0% to 124.0%), 0.100 nats |" in agreement_markdown(compared)
+
+
+def test_variants_have_the_same_budget_and_are_accepted():
+    from sfi_sglang.api.options import parse_sfi
+
+    for name in SETS:
+        made = variants(512, name)
+        assert made[0].sfi is None and len({variant.label for variant in made}) == len(made)
+        for variant in made[1:]:
+            options = parse_sfi(variant.sfi)
+            if variant.label not in ("half", "double"):
+                assert options.dense_limit == 4 + 256 + 512
+    assert set().union(*SETS.values()) == set(CHANGES)
+
+
+def logprobs(*given: float) -> list[tuple[float, int, None]]:
+    return [(math.log(p), token, None) for token, p in enumerate(given)]
+
+
+def test_divergence():
+    p, q = (0.5, 0.3, 0.2), (0.4, 0.4, 0.2)
+    truth = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert agreement.divergence(logprobs(*p), logprobs(*q)) == pytest.approx(truth, abs=1e-6)
+    assert agreement.divergence(logprobs(*p), logprobs(*p)) == pytest.approx(0, abs=1e-6)
+    assert 0 < agreement.divergence(logprobs(*p[:2]), logprobs(*q[:2])) <= truth + 1e-9
+
+
+def test_transcripts_that_are_none_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no \.json file"):
+        agreement.transcripts("http://unused", tmp_path)
+    file = tmp_path / "a.json"
+    for text, words in (
+        ("{", "no JSON"),
+        ("[]", "no list of"),
+        ('{"messages": "x"}', "no list of"),
+        ("3", "no list of"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf"a\.json: {words}"):
+            agreement.transcripts("http://unused", tmp_path)
