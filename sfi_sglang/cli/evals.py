@@ -77,7 +77,8 @@ def carry(
     table = Table("mode", "facts found", "slow steps a turn", "inherited", "first token, s", title=f"budget {budget}")
     for r in results:
         steps, share = f"{r.slow_steps_per_turn:.2f}", f"{r.inherited_share:.0%}"
-        table.add_row(r.mode, f"{r.found}/{r.trials}", steps, share, f"{r.first_token_seconds:.2f}")
+        seconds = "-" if r.first_token_seconds is None else f"{r.first_token_seconds:.2f}"
+        table.add_row(r.mode, f"{r.found}/{r.trials}", steps, share, seconds)
     console.print(table)
     settings = {"tokens": tokens, "turns": turns, "budget": budget}
     write(out, {**settings, "results": [asdict(result) for result in results]})

@@ -30,14 +30,15 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Result:
-    """One mode over all conversations. Times in seconds, medians over turns after the first."""
+    """One mode over all conversations. Times in seconds, medians over turns after the first; None from a server that
+    tells none (without --enable-metrics)."""
 
     mode: str
     found: int
     trials: int
     slow_steps_per_turn: float
     inherited_share: float  # inherited tokens of prompt tokens, turns after the first
-    first_token_seconds: float
+    first_token_seconds: float | None
 
 
 def make_conversation(tokens: int, turns: int, seed: int, count_tokens: Callable[[str], int]) -> Conversation:
@@ -95,6 +96,7 @@ def run(
 def summarize(mode: str, correct: int, trials: int, replies: list[dict[str, Any]]) -> Result:
     metas = [reply["meta_info"] for reply in replies]
     infos = [meta["sfi"] for meta in metas if "sfi" in meta]
+    times = [meta["first_token_latency"] for meta in metas if "first_token_latency" in meta]
     prompt_tokens = sum(info["prompt_tokens"] for info in infos)
     return Result(
         mode,
@@ -102,5 +104,5 @@ def summarize(mode: str, correct: int, trials: int, replies: list[dict[str, Any]
         trials,
         statistics.mean(info["slow_steps"] for info in infos) if infos else 0.0,
         sum(info["inherited_tokens"] for info in infos) / prompt_tokens if infos else 0.0,
-        statistics.median(meta["first_token_latency"] for meta in metas),
+        statistics.median(times) if times else None,
     )

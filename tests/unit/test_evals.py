@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sfi_sglang.cli.evals import TASKS
 from sfi_sglang.client.token_count import estimate, from_tokenizer
-from sfi_sglang.evals import agreement
+from sfi_sglang.evals import agreement, carry
 from sfi_sglang.evals.outcomes import Outcome, Outcomes
 from sfi_sglang.evals.prose import hide
 from sfi_sglang.evals.statistics import difference, mean, share
@@ -173,3 +173,10 @@ def test_transcripts_that_are_none_are_named(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=rf"a\.json: {words}"):
             agreement.transcripts("http://unused", tmp_path)
+
+
+def test_a_server_without_metrics_tells_no_time_to_the_first_token():
+    reply = {"text": "", "meta_info": {"prompt_tokens": 9}}
+    assert carry.summarize("dense", 1, 3, [reply]).first_token_seconds is None
+    timed = {"text": "", "meta_info": {"first_token_latency": 0.5}}
+    assert carry.summarize("dense", 1, 3, [reply, timed]).first_token_seconds == 0.5
