@@ -10,8 +10,8 @@ from typing import Any, Literal
 import openai
 
 from sfi_sglang.agents.tools import ANSWER, Tool, ToolError
-from sfi_sglang.client.call import Call
-from sfi_sglang.client.openai_stream import RETRIES, BrokenStream, Message, Reply, chat
+from sfi_sglang.client.call import Call, Message
+from sfi_sglang.client.openai_stream import RETRIES, BrokenStream, Reply, chat
 
 MAX_TOKENS = 192
 NOTHING: Mapping[str, bool] = MappingProxyType({})

@@ -3,14 +3,13 @@
 Every wrong value is a ValueError here, which SGLang answers with status 400; the scheduler only sees validated values.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from sfi_sglang.api.options import SFIOptions, parse_sfi
-from sfi_sglang.api.settings import Settings
+from sfi_sglang.api.settings import Settings, switched_on
 
 BACKEND = "sfi"
 # Ways of running a batch that do not pass through our plan as it stands.
@@ -103,6 +102,6 @@ def refusal_of(server_args: Any, problems: Sequence[str]) -> str | None:
     for flag in UNTRIED:
         if getattr(server_args, flag, False):
             return f"--{flag.replace('_', '-')} is on"
-    if os.environ.get(GLUE_GRAPH, "").lower() in ("1", "true", "yes", "on"):
+    if switched_on(GLUE_GRAPH):
         return f"{GLUE_GRAPH} is on"
     return None

@@ -1,11 +1,17 @@
 """What an operator decides once for a server; requests live within it."""
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
 
 EXECUTORS = ("auto", "triton", "flashinfer", "torch")
+
+
+def switched_on(variable: str) -> bool:
+    """Is a variable of the environment on, by SGLang's own reading (EnvBool in srt/environ.py)?"""
+    return os.environ.get(variable, "").lower() in ("true", "1", "yes", "y")
 
 
 @dataclass(frozen=True)

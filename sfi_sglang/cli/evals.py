@@ -1,8 +1,9 @@
 """`sfi-sglang eval`: quality of SFI beside dense, on a real server."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console, progress
 
 if TYPE_CHECKING:
+    from sfi_sglang.evals.outcomes import Outcomes
     from sfi_sglang.evals.variants import Variant
 
 SAMPLE_TOKENS = 1500  # of the eval's own text, where tokens can only be estimated
@@ -109,21 +111,19 @@ def task_command(name: str, about: str) -> None:
         clients: Clients = 2,
         out: Kept = None,
     ) -> None:
-        from sfi_sglang.client.provenance import provenance
-        from sfi_sglang.evals.ask import ask_all
-        from sfi_sglang.evals.outcomes import Outcomes
+        from sfi_sglang.evals.ask import answer, ask_all
         from sfi_sglang.evals.summary import markdown, rows
 
         task, sizes, chosen = TASKS[name], whole_numbers(lengths, "--lengths"), variants_of(budget, compared)
         first = 0 if split is Split.tuning else HELD_OUT
-        settings = {"task": name, "budget": budget, "set": compared, "split": split.value}
-        outcomes = Outcomes(out, settings, provenance())
+        settings = {"task": name, "budget": budget, "set": compared, "split": split.value, "trials": trials}
         with connected(server, log=SERVER_LOG) as url, progress(console) as bar:
-            count = counter(url)
+            outcomes, count = kept(out, url, settings), counter(url)
             items = [item for size in sizes for item in task.items(size, trials, range(first, first + trials), count)]
             bar_task = bar.add_task(name, total=len(items))
-            ask_all(url, task, items, chosen, outcomes, clients, lambda: bar.advance(bar_task))
-        say(markdown(rows(outcomes.all)), out)
+            work = partial(answer, url, task)
+            ask_all(name, items, chosen, work, outcomes, clients, lambda: bar.advance(bar_task))
+        say(markdown(rows(outcomes.all)), chosen, out)
 
     about = f"{about[0].upper()}{about[1:]}. SFI beside dense and controls, with intervals of 95%."
     app.command(name, help=about)(command)
@@ -144,23 +144,22 @@ def agreement(
     out: Kept = None,
 ) -> None:
     """Share of SFI's tokens that dense attention would have chosen too, and how far their probabilities are apart."""
-    from sfi_sglang.client.provenance import provenance
     from sfi_sglang.evals import agreement as test
-    from sfi_sglang.evals.outcomes import Outcomes
+    from sfi_sglang.evals.ask import ask_all
     from sfi_sglang.evals.summary import agreement_markdown
 
     chosen = variants_of(budget, compared)
-    settings = {"task": test.TASK, "budget": budget, "set": compared, "seed": seed}
-    outcomes = Outcomes(out, {**settings, "transcripts": str(transcripts or "")}, provenance())
+    settings = {"task": test.TASK, "budget": budget, "set": compared, "seed": seed, "length": length}
     with connected(server, log=SERVER_LOG) as url, progress(console) as bar:
+        outcomes = kept(out, url, {**settings, "transcripts": str(transcripts or "")})
         texts = (
             test.transcripts(url, transcripts)
             if transcripts
             else test.real_texts(url, length, trials, seed, counter(url))
         )
         bar_task = bar.add_task("agreement", total=len(texts))
-        test.compare_all(url, texts, chosen, outcomes, clients, lambda: bar.advance(bar_task))
-    say(agreement_markdown(outcomes.all), out)
+        ask_all(test.TASK, texts, chosen, partial(test.answer, url), outcomes, clients, lambda: bar.advance(bar_task))
+    say(agreement_markdown(outcomes.all), chosen, out)
 
 
 def variants_of(budget: int, compared: str) -> list["Variant"]:
@@ -171,8 +170,18 @@ def variants_of(budget: int, compared: str) -> list["Variant"]:
     return variants(budget, compared)
 
 
-def say(table: str, out: Path | None) -> None:
-    """A table in Markdown, on the screen and beside the answers."""
+def kept(out: Path | None, url: str, settings: dict[str, Any]) -> "Outcomes":
+    """The answers that `out` has already, of this model and these settings."""
+    from sfi_sglang.client.endpoint import Endpoint
+    from sfi_sglang.client.provenance import provenance
+    from sfi_sglang.evals.outcomes import Outcomes
+
+    return Outcomes(out, {"model": Endpoint.connect(url).model, **settings}, provenance())
+
+
+def say(table: str, compared: Sequence["Variant"], out: Path | None) -> None:
+    """A table in Markdown and what its columns are, on the screen and beside the answers."""
+    table += "".join(f"\n- {variant.label}: {variant.about}" for variant in compared) + "\n"
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     if out:
         out.with_suffix(".md").write_text(table)

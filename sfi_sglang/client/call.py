@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+Message = dict[str, Any]  # of a chat, as the OpenAI API has it
+
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")

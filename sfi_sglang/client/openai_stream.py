@@ -10,7 +10,8 @@ import httpx
 import openai
 import openai.resources.chat.completions  # openai would load it within the first request's time
 
-Message = dict[str, Any]
+from sfi_sglang.client.call import Message
+
 TIMEOUT, RETRIES = 300.0, 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 from tokenizers import Tokenizer
 
-from sfi_sglang.client.openai_stream import Message
+from sfi_sglang.client.call import Message
 
 Count = Callable[[str], int]  # tokens of a text, without special tokens
 

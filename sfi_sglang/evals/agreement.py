@@ -7,7 +7,7 @@ tokens are SFI's own and not the text's: HTTP has no way to force them.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,9 +16,8 @@ import requests
 
 from sfi_sglang.client.filler import Filler, Kind
 from sfi_sglang.client.generate import TIMEOUT, generate
-from sfi_sglang.evals.ask import at_once
-from sfi_sglang.evals.outcomes import Outcome, Outcomes
-from sfi_sglang.evals.task import Count
+from sfi_sglang.client.token_count import Count
+from sfi_sglang.evals.outcomes import Outcome
 from sfi_sglang.evals.variants import Variant
 
 TASK = "agreement"
@@ -120,28 +119,13 @@ def transcripts(url: str, folder: Path) -> list[Text]:
     return found
 
 
-def compare_all(
-    url: str,
-    texts: Sequence[Text],
-    variants: Sequence[Variant],
-    outcomes: Outcomes,
-    clients: int,
-    done: Callable[[], None] = lambda: None,
-) -> None:
-    """What `outcomes` has already is not asked again. done: called once a text."""
-    known = outcomes.keys()
+def answer(url: str, text: Text, variant: Variant) -> Outcome:
+    """What one variant writes after a text, compared.
 
-    def work(text: Text) -> list[Outcome]:
-        made = []
-        for variant in variants:
-            where = (TASK, text.kind, text.length, 1.0, text.seed, variant.label)
-            if (TASK, text.kind, text.length, text.seed, variant.label) not in known:
-                found = compare(url, text.ids, variant.sfi)
-                chosen, divergence = tuple(found.chosen), tuple(round(nats, 5) for nats in found.divergence)
-                made.append(Outcome(*where, chosen=chosen, divergence=divergence))
-        return made
-
-    for answers in at_once(work, texts, clients):
-        for outcome in answers:
-            outcomes.add(outcome)
-        done()
+    Raises:
+        ConnectionError, RuntimeError: as `generate` does.
+    """
+    found = compare(url, text.ids, variant.sfi)
+    where = (TASK, text.kind, text.length, 1.0, text.seed, variant.label)
+    rounded = tuple(round(nats, 5) for nats in found.divergence)
+    return Outcome(*where, chosen=tuple(found.chosen), divergence=rounded)

@@ -1,56 +1,67 @@
-"""Ask a server every item of a task in every variant: an item's variants after each other, so that its prompt is
-prefilled once, and several items at a time."""
+"""Ask a server every question in every variant: a question's variants after each other, so that its prompt is prefilled
+once, and several questions at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sfi_sglang.client.generate import generate
 from sfi_sglang.evals.outcomes import Outcome, Outcomes
 from sfi_sglang.evals.task import Item, Task
 from sfi_sglang.evals.variants import Variant
 
-Work = TypeVar("Work")
-Answer = TypeVar("Answer")
+
+class Question(Protocol):
+    """What an answer is known by, beside its task and variant."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+Asked = TypeVar("Asked", bound=Question)
 
 
 def ask_all(
-    url: str,
-    task: Task,
-    items: Iterable[Item],
+    task: str,
+    questions: Sequence[Asked],
     variants: Sequence[Variant],
+    ask: Callable[[Asked, Variant], Outcome],
     outcomes: Outcomes,
     clients: int,
     done: Callable[[], None] = lambda: None,
 ) -> None:
-    """What `outcomes` has already is not asked again. done: called once an item.
+    """What `outcomes` has already is not asked again. done: called once a question.
 
     Raises:
-        ConnectionError, RuntimeError: as `generate` does; what was answered before is kept.
+        ConnectionError, RuntimeError: as `ask` does; what was answered before is kept.
     """
     known = outcomes.keys()
 
-    def work(item: Item) -> list[Outcome]:
-        missing = [v for v in variants if (task.name, item.kind, item.length, item.seed, v.label) not in known]
-        return [ask(url, task, item, variant) for variant in missing]
+    def work(question: Asked) -> list[Outcome]:
+        key = (task, question.kind, question.length, question.seed)
+        return [ask(question, variant) for variant in variants if (*key, variant.label) not in known]
 
-    for answers in at_once(work, items, clients):
-        for outcome in answers:
-            outcomes.add(outcome)
-        done()
-
-
-def at_once(work: Callable[[Work], Answer], items: Iterable[Work], clients: int) -> Iterator[Answer]:
-    """`work` of every item, in their order, `clients` at a time. Where one fails, those not begun are left."""
     with ThreadPoolExecutor(clients) as pool:
         try:
-            yield from pool.map(work, items)
+            for answers in pool.map(work, questions):
+                for outcome in answers:
+                    outcomes.add(outcome)
+                done()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def ask(url: str, task: Task, item: Item, variant: Variant) -> Outcome:
+def answer(url: str, task: Task, item: Item, variant: Variant) -> Outcome:
+    """To one item of a task.
+
+    Raises:
+        ConnectionError, RuntimeError: as `generate` does.
+    """
     sfi = variant.sfi or False
     for turn in item.turns:
         generate(url, turn, 1, sfi)

@@ -2,8 +2,9 @@
 
 import json
 
+from sfi_sglang.client.token_count import Count
 from sfi_sglang.evals.prose import hide, sentences
-from sfi_sglang.evals.task import Count, Item, Task, randomness
+from sfi_sglang.evals.task import Item, Task, randomness
 
 CITIES = ("Oslo", "Lima", "Cairo", "Perth", "Quito", "Turin")
 SCHEMAS = {  # what the constrained continuation looks like, after `{"order": "`

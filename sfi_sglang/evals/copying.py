@@ -4,8 +4,9 @@ JSON object."""
 import json
 import random
 
+from sfi_sglang.client.token_count import Count
 from sfi_sglang.evals.prose import hide, sentences
-from sfi_sglang.evals.task import Count, Item, Task, randomness
+from sfi_sglang.evals.task import Item, Task, randomness
 
 FOLDERS = ("src", "lib", "tests", "docs", "tools", "core", "client", "server", "assets", "config")
 FILES = ("parser", "router", "session", "worker", "schema", "cache", "loader", "report", "handler", "index")

@@ -1,33 +1,17 @@
-"""Sentences to hide things in: natural ones, because random words break small models past 3K tokens."""
+"""Sentences to hide things in."""
 
 import random
 from collections.abc import Sequence
 
-from sfi_sglang.evals.task import Count
-
-SUBJECTS = (
-    "The harbor master", "An old teacher", "My neighbour", "The night train", "A young engineer", "The village baker",
-    "Our guide", "The head gardener", "A quiet librarian", "The ferry captain",
-)  # fmt: skip
-VERBS = (
-    "walked slowly past", "wrote a long letter about", "could not forget", "painted a picture of",
-    "talked at dinner about", "took great care of", "sold the last tickets for", "asked everyone about",
-)  # fmt: skip
-OBJECTS = (
-    "the stone bridge", "the winter market", "a silver lamp", "the garden behind the church", "the broken clock",
-    "a small yellow boat", "the road to the mountains", "the music school", "the empty station", "a box of old maps",
-)  # fmt: skip
-ENDINGS = (
-    "before the rain began", "while the children played outside", "on the first day of spring", "as the sun went down",
-    "although nobody had asked", "because the evening was warm", "and then went home", "just after the bells had rung",
-)  # fmt: skip
+from sfi_sglang.agents.prose import sentence
+from sfi_sglang.client.token_count import Count
 
 
 def sentences(tokens: int, rng: random.Random, count: Count) -> list[str]:
     """As many as fill `tokens` tokens, about."""
     made, size = list[str](), 0
     while size < tokens:
-        made.append(" ".join(rng.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, ENDINGS)) + ".")
+        made.append(sentence(rng))
         size += count(f" {made[-1]}")
     return made
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sfi_sglang.client.token_count import Count
+from sfi_sglang.evals.carry import question
 from sfi_sglang.evals.prose import hide, sentences
-from sfi_sglang.evals.task import Count, Item, Task, randomness
+from sfi_sglang.evals.task import Item, Task, randomness
 
 PLACES = (
     "stone bridge", "music school", "north gate", "old mill", "grain store", "boat house", "glass tower", "salt cellar",
@@ -57,35 +59,31 @@ class Asked:
 
 def single(rng: random.Random) -> Asked:
     place = rng.choice(PLACES)
-    return Asked([code(place, number := digits(rng, 1)[0])], about(place), number)
+    return Asked([code(place, number := digits(rng, 1)[0])], f"\n{question(place)}", number)
 
 
 def multi_key(rng: random.Random) -> Asked:
     places, numbers = rng.sample(PLACES, KEYS), digits(rng, KEYS)
-    return Asked(list(map(code, places, numbers)), about(places[0]), numbers[0])
+    return Asked(list(map(code, places, numbers)), f"\n{question(places[0])}", numbers[0])
 
 
 def multi_value(rng: random.Random) -> Asked:
     place, numbers = rng.choice(PLACES), digits(rng, VALUES)
     facts = [f"One of the access codes of the {place} is {number}." for number in numbers]
-    question = f"\nQuestion: What are all access codes of the {place}, as they follow in the text?\nAnswer: They are"
-    return Asked(facts, question, ", ".join(numbers), 40, VALUES)
+    asked = f"\nQuestion: What are all access codes of the {place}, as they follow in the text?\nAnswer: They are"
+    return Asked(facts, asked, ", ".join(numbers), 40, VALUES)
 
 
 def variables(rng: random.Random) -> Asked:
     names, number = rng.sample(NAMES, HOPS + 1), digits(rng, 1)[0]
     facts = [f"The code {names[0]} is {number}."]
     facts += [f"The code {new} is the same as the code {old}." for old, new in itertools.pairwise(names)]
-    question = f"\nQuestion: Which number is the code {names[-1]}?\nAnswer: The code {names[-1]} is the number"
-    return Asked(facts, question, number, ordered=len(facts))
+    asked = f"\nQuestion: Which number is the code {names[-1]}?\nAnswer: The code {names[-1]} is the number"
+    return Asked(facts, asked, number, ordered=len(facts))
 
 
 def code(place: str, number: str) -> str:
     return f"The access code of the {place} is {number}."
-
-
-def about(place: str) -> str:
-    return f"\nQuestion: What is the access code of the {place}?\nAnswer: The access code of the {place} is"
 
 
 def digits(rng: random.Random, many: int) -> list[str]:

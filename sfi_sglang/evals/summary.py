@@ -1,8 +1,7 @@
 """From answers to a table: shares with intervals, and the difference from dense over the same items."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from sfi_sglang.evals.outcomes import Outcome
 from sfi_sglang.evals.statistics import Estimate, difference, mean, share
@@ -23,9 +22,6 @@ class Row:
     right: dict[str, Estimate]
     against: dict[str, Estimate]
     able: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[Row]:
@@ -63,7 +59,7 @@ def markdown(found: Sequence[Row]) -> str:
             lines.append(f"| {row.task}: {row.kind} | {row.length} | {' | '.join(cells)} |")
         lines.append("")
     if weak := [row for row in found if not row.able]:
-        names = (f"{row.task}: {row.kind} at {row.length} ({row.right[DENSE].value:.0%})" for row in weak if row.right)
+        names = (f"{row.task}: {row.kind} at {row.length} ({row.right[DENSE].value:.0%})" for row in weak)
         lines.append(f"Not shown, as the dense model gets less than {ABLE:.0%} right: {', '.join(names)}.")
     return "\n".join(lines) + "\n"
 
@@ -71,12 +67,12 @@ def markdown(found: Sequence[Row]) -> str:
 def agreement_markdown(outcomes: Iterable[Outcome]) -> str:
     """Share of tokens that dense attention would have chosen too and mean divergence in nats, by kind of text; the
     interval is of means over the texts, because a text's tokens are not independent."""
-    groups: dict[str, dict[tuple[str, int], list[Outcome]]] = {}
+    groups: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
         if outcome.chosen:
-            groups.setdefault(outcome.variant, {}).setdefault((outcome.kind, outcome.length), []).append(outcome)
+            groups.setdefault(outcome.variant, {}).setdefault(outcome.kind, []).append(outcome)
     kinds = list(dict.fromkeys(kind for found in groups.values() for kind in found))
-    lines = [f"| variant | {' | '.join(f'{kind}, {length} tokens' for kind, length in kinds)} |"]
+    lines = [f"| variant | {' | '.join(kinds)} |"]
     lines.append("|---|" + "---|" * len(kinds))
     for variant, found in groups.items():
         lines.append(f"| {variant} | {' | '.join(agreement_cell(found.get(kind, [])) for kind in kinds)} |")
@@ -88,7 +84,8 @@ def agreement_cell(found: Sequence[Outcome]) -> str:
         return ""
     chosen = mean([sum(outcome.chosen) / len(outcome.chosen) for outcome in found])
     nats = mean([sum(outcome.divergence) / len(outcome.divergence) for outcome in found])
-    return f"{chosen.value:.1%} ({chosen.low:.1%} to {chosen.high:.1%}), {nats.value:.3f} nats"
+    interval = f" ({max(chosen.low, 0):.1%} to {min(chosen.high, 1):.1%})" if len(found) > 1 else ""
+    return f"{chosen.value:.1%}{interval}, {nats.value:.3f} nats"
 
 
 def cell(row: Row, variant: str) -> str:

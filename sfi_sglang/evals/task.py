@@ -2,10 +2,10 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-Count = Callable[[str], int]  # tokens of a text
+from sfi_sglang.client.token_count import Count
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,6 @@ class Item:
     tokens: int
     turns: tuple[str, ...] = ()
     regex: str | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.kind}/{self.length}/{self.seed}"
 
 
 class Task(ABC):

@@ -24,11 +24,6 @@ def variants(budget: int, chosen: str = "plain") -> list[Variant]:
     return made
 
 
-def recent(budget: int) -> int:
-    """Recent tokens go with the budget; the default pair is 2048 and 256."""
-    return max(16, min(256, budget // 2))
-
-
 CHANGES: dict[str, Any] = {
     "sfi": (lambda k: {}, "as served: refreshed near sentence ends, whole spans, repaired"),
     "sink+recent": (

@@ -5,7 +5,7 @@ import argparse
 import os
 
 from sfi_sglang.api.admission import BACKEND
-from sfi_sglang.api.settings import EXECUTORS, Settings
+from sfi_sglang.api.settings import EXECUTORS, Settings, switched_on
 
 DEFAULT_ENV, MEMORY_ENV = "SFI_DEFAULT", "SFI_MEMORY_MB"
 BUDGET_ENV, EXECUTOR_ENV = "SFI_MAX_BUDGET", "SFI_EXECUTOR"
@@ -109,5 +109,4 @@ def _front_without_plugins(args: argparse.Namespace) -> str | None:
         return "--tokenizer-worker-num above 1"
     if getattr(args, "smg_grpc_mode", False) or getattr(args, "grpc_mode", False):
         return "--smg-grpc-mode"
-    rust = os.environ.get("SGLANG_RUST_SERVER", "").lower() in ("true", "1", "yes", "y")
-    return "SGLANG_RUST_SERVER" if rust else None
+    return "SGLANG_RUST_SERVER" if switched_on("SGLANG_RUST_SERVER") else None

@@ -23,9 +23,7 @@ CPU_FLAGS = [
     "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
     "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
 ]  # fmt: skip
-CUDA_FLAGS = [
-    "--decode-attention-backend", "sfi", "--max-running-requests", "64", "--disable-prefill-cuda-graph",
-]  # fmt: skip
+CUDA_FLAGS = ["--decode-attention-backend", "sfi", "--max-running-requests", "64"]
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
 MODEL_FLAGS = {"--model-path", "--model"}

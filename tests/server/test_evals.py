@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sfi_sglang.cli.main import app
+from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.evals import agreement
 
 pytestmark = pytest.mark.server
@@ -31,6 +32,9 @@ def test_a_task_is_asked_once(server, tmp_path):
     assert table.strip() in printed
     run(*command)
     assert len(out.read_text().splitlines()) == len(lines), "nothing is asked again"
+    settings = json.loads(out.read_text().splitlines()[0])["settings"]
+    assert settings["model"] == Endpoint.connect(server).model and settings["trials"] == 2
+    assert "- sink+recent: the same number of tokens" in printed
     assert runner.invoke(app, [*map(str, command[:-3]), "32", "--out", str(out)]).exit_code == 1
 
 

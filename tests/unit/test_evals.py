@@ -9,6 +9,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from sfi_sglang.cli.evals import TASKS
 from sfi_sglang.client.token_count import estimate, from_tokenizer
@@ -56,7 +57,7 @@ def test_depths_are_spread_and_the_fact_is_there():
     task = TASKS["retrieval"]
     items = task.items(600, 4, range(4), estimate())
     assert [item.depth for item in items[:4]] == [0.125, 0.375, 0.625, 0.875]
-    assert len({item.key for item in items}) == len(items) == 4 * len(task.kinds)
+    assert len({(item.kind, item.seed) for item in items}) == len(items) == 4 * len(task.kinds)
 
 
 def test_values_in_order_are_asked_for_in_order():
@@ -75,6 +76,12 @@ def test_wilsons_interval_solves_its_equation(counts):
     for end in (found.low, found.high):
         if 0 < end < 1:
             assert abs(found.value - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / n), rel=1e-6)
+
+
+def test_wilsons_interval_is_scipys():
+    for right, n in ((0, 5), (3, 7), (190, 200), (200, 200)):
+        low, high = binomtest(right, n).proportion_ci(0.95, method="wilson")
+        assert (share(right, n).low, share(right, n).high) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_the_interval_of_a_difference_holds_the_truth():
@@ -132,7 +139,7 @@ def test_a_table_shows_what_the_dense_model_can_do():
     compared = [
         Outcome("agreement", "code", 9, 1.0, s, "sfi", chosen=(True, s > 0), divergence=(0.0, 0.2)) for s in (0, 1)
     ]
-    assert "| sfi | 75.0% (26.0% to 124.0%), 0.100 nats |" in agreement_markdown(compared)
+    assert "| sfi | 75.0% (26.0% to 100.0%), 0.100 nats |" in agreement_markdown(compared)
 
 
 def test_variants_have_the_same_budget_and_are_accepted():

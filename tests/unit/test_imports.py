@@ -35,6 +35,8 @@ WITHOUT_EXTRA = (
     "serving.server",
     "evals.needle",
     "evals.carry",
+    "evals.agreement",
+    "evals.ask",
     "integration.plugin",
     "frontend",
     "cli.bench",

@@ -61,7 +61,7 @@ def test_a_server_that_cannot_serve_sfi_says_why(args, reason):
 
 
 def test_a_graph_that_repeats_an_earlier_plan_is_refused(monkeypatch):
-    monkeypatch.setenv(admission.GLUE_GRAPH, "true")
+    monkeypatch.setenv(admission.GLUE_GRAPH, "Y")
     assert admission.refusal_of(arguments(), []) == f"{admission.GLUE_GRAPH} is on"
 
 
@@ -81,3 +81,15 @@ def test_a_front_that_loads_no_plugins_is_refused_at_the_start(flags, variable, 
     stock = SimpleNamespace(attention_backend="fa3", **flags)
     server_args.choose_backends(stock, Settings(executor="torch"))
     assert stock.attention_backend == "fa3"
+
+
+def test_prefill_graphs_are_off_unless_asked_for():
+    for asked, off in ((None, True), ("breakable", False)):
+        given = SimpleNamespace(
+            decode_attention_backend="sfi", cuda_graph_backend_prefill=asked, disable_prefill_cuda_graph=False
+        )
+        server_args.choose_backends(given, Settings(executor="triton"))
+        assert given.disable_prefill_cuda_graph is off
+    stock = SimpleNamespace(attention_backend="fa3", disable_prefill_cuda_graph=False)
+    server_args.choose_backends(stock, Settings(executor="triton"))
+    assert not stock.disable_prefill_cuda_graph
