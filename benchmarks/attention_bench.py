@@ -92,7 +92,7 @@ class Bench:
                 continue
             self.metadata.dense(row, self.context)
             refresh = Refresh(first, start - first, count, old_count=count, old_recent_start=start)
-            self.metadata.refresh(row, refresh, row, stage_mask(self.options.selector.stages()))
+            self.metadata.refresh(row, refresh, row, stage_mask(self.options.selector))
 
     def attend(self, launch: Launch, logits_out: bool, merge: bool = False) -> Callable[[], Tensor]:
         """One pass over all layers, as a function to be timed; its result is the last layer's. merge: also make

@@ -2,8 +2,8 @@
 the candidates alone.
 
 The launch that merges the logits into evidence also runs `caught`, layer by layer, where the old selection looks. After
-the last layer `record` adds the mean to the request's sum, before the new one is chosen. Reference: `coverage` of
-sfi_sglang/torch_executor.py.
+the last layer `record` adds them to the request's sums, before the new one is chosen. Reference: `coverage` of
+sfi_sglang/attention/reference.py.
 """
 
 import triton
@@ -46,8 +46,8 @@ def caught(
 
 
 @triton.jit
-def _record(mass, rows, refresh_rows, sums, LINES: tl.constexpr, COLS: tl.constexpr, RING: tl.constexpr):
-    """Add one slow row's means over `LINES` layers and KV heads to its request's sums."""
+def _record(mass, rows, refresh_rows, sums, SIZE: tl.constexpr, COLS: tl.constexpr, RING: tl.constexpr):
+    """Add one slow row's coverage and recall in all layers and KV heads, `SIZE` numbers, to its request's sums."""
     row = tl.load(refresh_rows + tl.program_id(0))
     if row < 0:
         return
@@ -55,20 +55,18 @@ def _record(mass, rows, refresh_rows, sums, LINES: tl.constexpr, COLS: tl.conste
     if tl.load(rows + OLD_RECENT) == 0:
         return
     observed = tl.load(rows + OBSERVED)
-    sums += tl.load(rows + SELECTION) * RING * 2
-    for what in tl.static_range(2):
-        total = 0.0
-        for start in range(0, LINES, 256):
-            i = start + tl.arange(0, 256)
-            total += tl.sum(tl.load(mass + (row * LINES + i) * 2 + what, mask=i < LINES, other=0.0), 0)
-        before = tl.load(sums + (observed + RING - 1) % RING * 2 + what, mask=observed > 0, other=0.0)
-        tl.store(sums + observed % RING * 2 + what, before + total / LINES)
+    sums += tl.load(rows + SELECTION).to(tl.int64) * RING * SIZE
+    for start in range(0, SIZE, 256):
+        i = start + tl.arange(0, 256)
+        found = tl.load(mass + row * SIZE + i, mask=i < SIZE, other=0.0)
+        before = tl.load(sums + (observed + RING - 1) % RING * SIZE + i, mask=(i < SIZE) & (observed > 0), other=0.0)
+        tl.store(sums + observed % RING * SIZE + i, before + found, mask=i < SIZE)
 
 
 def record(mass: Tensor, rows: Tensor, refresh_rows: Tensor, sums: Tensor) -> None:
     """After the last layer. mass: float32 [rows, layers, KV, 2], what `merge_logits` left. rows: int32 [rows, COLUMNS].
-    refresh_rows: int32 [n], -1 for none. sums: float32 [requests, table.RING, 2], of the
-    slow steps so far, turn about."""
+    refresh_rows: int32 [n], -1 for none. sums: float32 [requests, table.RING, layers, KV, 2], of the slow steps so far,
+    turn about."""
     _record[refresh_rows.shape](
-        mass, rows, refresh_rows, sums, LINES=mass[0].numel() // 2, COLS=COLUMNS, RING=sums.shape[1], num_warps=1
+        mass, rows, refresh_rows, sums, SIZE=mass[0].numel(), COLS=COLUMNS, RING=sums.shape[1], num_warps=1
     )

@@ -16,7 +16,7 @@ from sfi_sglang.selection import stages as reference
 
 NMS_RADIUS = tl.constexpr(reference.NMS_RADIUS)
 NMS_STRENGTH = tl.constexpr(reference.NMS_STRENGTH)
-SPAN_AHEAD, SPAN_BEHIND = tl.constexpr(reference.SPAN_AHEAD), tl.constexpr(reference.SPAN_BEHIND)
+SPAN_BEHIND, WIDTH_BIT = tl.constexpr(reference.SPAN_BEHIND), tl.constexpr(reference.WIDTH_BIT)
 STRENGTH, TEMPERATURE = tl.constexpr(reference.EXCLUSION_STRENGTH), tl.constexpr(reference.EXCLUSION_TEMPERATURE)
 PRIOR_WEIGHT, PRIOR_POWER = tl.constexpr(reference.PRIOR_WEIGHT), tl.constexpr(reference.PRIOR_POWER)
 PRIOR_ETA, PRIOR_BETA = tl.constexpr(reference.PRIOR_ETA), tl.constexpr(reference.PRIOR_BETA)
@@ -94,9 +94,9 @@ def _near(line, j, offset, lo, hi, end):
 @triton.jit
 def _window(
     scores, rows, page_to_row, layers, stride_buffer, stride_layer, stride_head,
-    STAGE: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
+    STAGE: tl.constexpr, AFTER: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
 ):  # fmt: skip
-    """Windowed maximum over [j - BEFORE, j + AFTER] of one page of one head, layer by layer: span, or NMS from it.
+    """Windowed maximum over [j - before, j + AFTER] of one page of one head, layer by layer: span, or NMS from it.
 
     Four neighbours at a time: what all four windows share is a maximum of whole groups of four, the windows' ends are
     running maxima within a group.
@@ -110,6 +110,7 @@ def _window(
     if (stages & STAGE) == 0:
         return
     source = (stages & NMS) // NMS if STAGE == SPAN else stages * 0
+    before = tl.multiple_of(stages >> WIDTH_BIT, 4) if STAGE == SPAN else NMS_RADIUS
     lo = tl.multiple_of(tl.load(rows + EVIDENCE_AT), 16)  # the start of a page
     hi = lo + tl.load(rows + CANDIDATES)
     end = tl.multiple_of((hi + 15) // 16 * 16, 16)
@@ -117,10 +118,10 @@ def _window(
     line = scores + head.to(tl.int64) * stride_head
     for _ in range(layers):
         read = line + source.to(tl.int64) * stride_buffer
-        left = tl.associative_scan(_near(read, j, -BEFORE, lo, hi, end), 1, _higher, reverse=True)
+        left = tl.associative_scan(_near(read, j, -before, lo, hi, end), 1, _higher, reverse=True)
         right = tl.associative_scan(_near(read, j, AFTER, lo, hi, end), 1, _higher)
         shared = _near(read, j, AFTER - 4, lo, hi, end)
-        for group in tl.static_range(4 - BEFORE, AFTER - 4, 4):
+        for group in range(4 - before, AFTER - 4, 4):
             shared = tl.maximum(shared, _near(read, j, group, lo, hi, end))
         highest = tl.maximum(tl.maximum(left, right), tl.max(shared, 1)[:, None])
         if STAGE == NMS:
@@ -175,7 +176,7 @@ def apply(scores: Tensor, rows: Tensor, refresh_rows: Tensor, page_to_row: Tenso
     )
     _window[(pages, kv_heads)](
         scores, rows, page_to_row, layers, buffer, layer, head,
-        STAGE=NMS, BEFORE=NMS_RADIUS, AFTER=NMS_RADIUS, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=8,
+        STAGE=NMS, AFTER=NMS_RADIUS, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=8,
     )  # fmt: skip
     if kv_heads > 2:
         _exclude[(pages, layers)](
@@ -184,5 +185,5 @@ def apply(scores: Tensor, rows: Tensor, refresh_rows: Tensor, page_to_row: Tenso
         )  # fmt: skip
     _window[(pages, kv_heads)](
         scores, rows, page_to_row, layers, buffer, layer, head,
-        STAGE=SPAN, BEFORE=SPAN_AHEAD, AFTER=SPAN_BEHIND, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=8,
+        STAGE=SPAN, AFTER=SPAN_BEHIND, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=8,
     )  # fmt: skip

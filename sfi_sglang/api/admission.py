@@ -75,6 +75,8 @@ def admitted(
         raise ValueError(f"sfi: not available on this server: {refusal}")
     if settings.resolved_executor() != "torch" and options.selected > settings.max_budget:
         raise ValueError(f"sfi.budget: this server allows up to {settings.max_budget} (--sfi-max-budget)")
+    if settings.resolved_executor() != "torch" and (field := options.compares()):
+        raise ValueError(f"{field} is for comparisons and needs a server with --sfi-executor torch")
     if (params.get("beam_width") or 1) > 1:
         raise ValueError("sfi: beam search (beam_width) is not supported")
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options

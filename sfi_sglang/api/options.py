@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sfi_sglang.api.refusal import explain, guess, shown
 
 PRESETS = {"paper": ("agreement", "prior", "nms", "exclusion"), "span": ("span",)}
+SPANS = {"span": 16, "span8": 8, "span32": 32, "span64": 64}  # stage names: tokens after a chosen one that come with it
 PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
 EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
@@ -18,20 +19,25 @@ class _Strict(BaseModel):
 
 
 class SelectorOptions(_Strict):
-    """Selector stages, on or off; given as an object, a preset's name, or stage names joined by `+`."""
+    """Selector stages, on or off, `span` with its width; given as an object, a preset's name, or stage names joined by
+    `+`."""
 
     agreement: bool = False
     prior: bool = False
     nms: bool = False
     exclusion: bool = False
-    span: bool = True
+    span: Literal[0, 8, 16, 32, 64] = 16
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        if isinstance(value, dict | SelectorOptions):
+        if isinstance(value, dict):
+            on = {"span": SPANS["span"] * value["span"]} if isinstance(value.get("span"), bool) else {}
+            return {**value, **on}
+        if isinstance(value, SelectorOptions):
             return value
-        presets, known = (*PRESETS, PLAIN), tuple(cls.model_fields)
+        switches = tuple(name for name in cls.model_fields if name != "span")
+        presets, known = (*PRESETS, PLAIN), (*switches, *SPANS)
         choices = f"presets: {', '.join(presets)}; stages, joined by +: {', '.join(known)}"
         if not isinstance(value, str):
             raise ValueError(f"expected a preset, stages or an object of stages, got {shown(value)} ({choices})")
@@ -39,7 +45,8 @@ class SelectorOptions(_Strict):
         if unknown := [stage for stage in stages if stage not in known]:
             near = guess(unknown[0], (*presets, *known) if len(stages) == 1 else known)
             raise ValueError(f"unknown stage {shown(unknown[0])}{near} ({choices})")
-        return {stage: stage in stages for stage in cls.model_fields}
+        width = max((SPANS[stage] for stage in stages if stage in SPANS), default=0)
+        return {**{stage: stage in stages for stage in switches}, "span": width}
 
     def stages(self) -> set[str]:
         """Names of the stages that are on."""
@@ -47,7 +54,8 @@ class SelectorOptions(_Strict):
 
     def name(self) -> str:
         """The stages that are on, in their order, joined by `+`."""
-        return "+".join(stage for stage, on in self if on) or PLAIN
+        names = {width: name for name, width in SPANS.items()}
+        return "+".join(names[on] if stage == "span" else stage for stage, on in self if on) or PLAIN
 
 
 class SFIOptions(_Strict):
@@ -58,7 +66,7 @@ class SFIOptions(_Strict):
     recent: int = Field(256, ge=1, le=MAX_TOKENS, description="last tokens, always visible (R)")
     min_gap: int = Field(16, ge=1, le=MAX_TOKENS, description="fewest steps between refreshes")
     max_segment: int = Field(64, ge=1, le=MAX_TOKENS, description="most steps between refreshes")
-    policy: Literal["sentence", "structural", "periodic", "never"] = Field(
+    policy: Literal["sentence", "structural", "periodic", "random", "drift", "never"] = Field(
         "sentence", description="what ends a segment; `never` keeps sink and recent tokens only"
     )
     carry: Literal["fresh", "inherit", "merge"] = Field(
@@ -66,6 +74,11 @@ class SFIOptions(_Strict):
     )
     repair: bool = Field(True, description="refreshes compute the K and V of the fast steps before them anew, densely")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
+    queries: int = Field(PROMPT_QUERIES, ge=1, le=PROMPT_QUERIES, description="prompt tokens that choose first (W)")
+    fast: Literal["memory", "oracle", "pages"] = Field(
+        "memory", description="what fast steps see; the others choose anew at every step, to compare with"
+    )
+    detail: bool = Field(False, description="the report has the refreshes and the coverage of every head too")
 
     @model_validator(mode="after")
     def _order(self) -> "SFIOptions":
@@ -74,6 +87,12 @@ class SFIOptions(_Strict):
         if "max_segment" in self.model_fields_set:
             raise ValueError(f"max_segment: expected at least min_gap ({self.min_gap}), got {self.max_segment}")
         raise ValueError(f"min_gap: expected at most max_segment ({self.max_segment}), got {self.min_gap}")
+
+    def compares(self) -> str | None:
+        """The option that only the torch executor has: it computes what no fast server should. None for none."""
+        if self.fast != "memory":
+            return f"sfi.fast: {self.fast}"
+        return "sfi.policy: drift" if self.policy == "drift" else None
 
     def flat(self) -> dict[str, int | str]:
         """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""

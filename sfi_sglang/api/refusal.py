@@ -58,7 +58,7 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
 
 def _expected(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
-        return "one of " + ", ".join(get_args(field.annotation))
+        return "one of " + ", ".join(map(str, get_args(field.annotation)))
     if field.annotation is bool:
         return "true or false"
     bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}

@@ -97,7 +97,7 @@ class PrefillObserver:
         else:
             if not self.metadata.has_room(refresh.candidates):
                 self._refresh()
-            row, stages = self.metadata.refreshes, stage_mask(options.selector.stages())
+            row, stages = self.metadata.refreshes, stage_mask(options.selector)
             start = self.metadata.refresh(row, refresh, selection.line, stages)
             slots = tokens[refresh.first : refresh.first + refresh.candidates]
             found = scores[:, :, start : start + refresh.candidates]

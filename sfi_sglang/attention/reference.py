@@ -62,11 +62,11 @@ def grouped_queries(q: Tensor, kv_heads: int) -> Tensor:
     return q.view(w, kv_heads, heads // kv_heads, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
 
 
-def coverage(logits: Tensor, visible: Tensor, candidates: range) -> tuple[float, float]:
-    """Mean attention mass on the visible tokens, of all tokens and of the candidates alone (recall): logits [KV, R, L],
-    visible [KV, n] positions."""
+def coverage(logits: Tensor, visible: Tensor, candidates: range) -> Tensor:
+    """Attention mass on the visible tokens, mean of the queries, of all tokens and of the candidates alone (recall):
+    logits [KV, R, L], visible [KV, n] positions -> [KV, 2]."""
     everywhere = logits.softmax(-1).mean(1).gather(-1, visible).sum(-1)
     inside = (visible >= candidates.start) & (visible < candidates.stop)
     among = logits[..., candidates.start : candidates.stop].softmax(-1).mean(1)
     index = (visible - candidates.start).clamp(0, len(candidates) - 1)
-    return float(everywhere.mean()), float((among.gather(-1, index) * inside).sum(-1).mean())
+    return torch.stack([everywhere, (among.gather(-1, index) * inside).sum(-1)], -1)

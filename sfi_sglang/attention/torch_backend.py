@@ -13,7 +13,8 @@ from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from torch import Tensor
 
 from sfi_sglang.api.admission import BACKEND
-from sfi_sglang.attention import reference
+from sfi_sglang.api.options import PROMPT_QUERIES
+from sfi_sglang.attention import controls, reference
 from sfi_sglang.attention.model_support import check_arguments
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
@@ -32,7 +33,7 @@ class RowPass:
     old_visible: positions [layers, KV, n] of the selection about to be replaced, and sink and recent ones.
     candidates: carry=inherit, positions [layers, KV, c] to choose from.
     evidence: merged log scores [KV, n] or [KV, c], one per layer.
-    coverage: and recall, one pair per layer, if there was an old selection.
+    coverage: and recall [KV, 2], one per layer, if there was an old selection.
     """
 
     plan: RowPlan
@@ -43,7 +44,7 @@ class RowPass:
     old_visible: Tensor | None = None
     candidates: Tensor | None = None
     evidence: list[Tensor] = field(default_factory=list)
-    coverage: list[tuple[float, float]] = field(default_factory=list)
+    coverage: list[Tensor] = field(default_factory=list)
 
 
 class SFITorchBackend(TorchNativeAttnBackend):
@@ -83,6 +84,8 @@ class SFITorchBackend(TorchNativeAttnBackend):
     def _prepare(self, row: RowPlan, slots: Tensor, queries: slice, length: int) -> RowPass:
         state = row.state
         if state is not None and row.step is Step.FAST:
+            if state.options.fast != "memory":
+                return RowPass(row, queries, reference.dense_index(slots, self.kv_heads))
             visible = self._visible_positions(state, length, slots.device)
             return RowPass(row, queries, reference.head_major(slots[visible], self.kv_heads))
         found = RowPass(row, queries, reference.dense_index(slots, self.kv_heads))
@@ -123,19 +126,35 @@ class SFITorchBackend(TorchNativeAttnBackend):
         out = q.new_empty(q.shape[0], layer.tp_q_head_num, layer.v_head_dim)
         for found in self.passes:
             step, state = found.plan.step, found.plan.state
-            index = found.index[layer.layer_id] if step is Step.FAST else found.index
+            queries, index = q[found.queries], found.index
+            if state is not None and step is Step.FAST:
+                index = self._visible(index, state, queries[0], keys, layer)
             row_keys, row_values = reference.gather(keys, index, q.dtype), reference.gather(values, index, q.dtype)
-            queries = q[found.queries]
             if queries.shape[0] == 1:
                 out[found.queries] = reference.decode(queries[0], row_keys, row_values, layer.scaling)
             else:
                 out[found.queries] = reference.extend(queries, row_keys, row_values, layer.scaling, found.positions)
-            if state is not None and step is Step.CHUNK:
+            if state is not None and step is Step.FAST and state.options.policy == "drift":
+                self._note_drift(state, found.plan.length, queries[0], row_keys, layer)
+            elif state is not None and step is Step.CHUNK:
                 state.keep_tail(layer.layer_id, queries)
             elif state is not None and found.refresh is not None:
                 last = queries if found.positions is None else queries[-1:]
                 self._observe(found, found.refresh, state, layer, last, row_keys)
         return out.view(q.shape[0], -1)
+
+    def _visible(self, index: Tensor, state: RequestState, query: Tensor, keys: Tensor, layer: Any) -> Tensor:
+        """Flat pool rows [KV, n] that a fast row sees in one layer."""
+        if state.options.fast == "memory":
+            return index[layer.layer_id]
+        every = reference.gather(keys, index, query.dtype)
+        return index.gather(-1, controls.choose(query, every, state.options, layer.scaling))
+
+    def _note_drift(self, state: RequestState, length: int, query: Tensor, keys: Tensor, layer: Any) -> None:
+        if isinstance(state.selection, HostSelection):
+            selected = state.selection.positions[layer.layer_id]
+            found = controls.drift(query, keys, selected, state.recent_start, layer.scaling)
+            state.drift.setdefault(length, []).append(float(found.max()))
 
     def _observe(
         self, found: RowPass, refresh: Refresh, state: RequestState, layer: Any, queries: Tensor, keys: Tensor
@@ -156,10 +175,11 @@ class SFITorchBackend(TorchNativeAttnBackend):
             logits = full[..., refresh.first : refresh.first + refresh.candidates]
         found.evidence.append(selector.power_mean(logits.log_softmax(-1), state.options.selector))
         if layer.layer_id == self.layers - 1:
-            self._select(found, refresh, state, grouped.shape[1])
+            group = grouped.shape[1] // rows.shape[0]
+            self._select(found, refresh, state, PROMPT_QUERIES * group if prefill else group)
 
     def _select(self, found: RowPass, refresh: Refresh, state: RequestState, rows: int) -> None:
-        """All layers at once, from the evidence of `rows` queries per KV head."""
+        """All layers at once. rows: queries per KV head; a prompt's count as W, however many it gave."""
         evidence = torch.stack(found.evidence)
         if found.candidates is None and state.inherited is not None and state.options.carry == "merge":
             evidence = reuse.add_bonus(evidence, state.inherited, refresh.first)
@@ -168,8 +188,7 @@ class SFITorchBackend(TorchNativeAttnBackend):
             picks = picks + refresh.first
         coverages = state.selection.coverages if isinstance(state.selection, HostSelection) else ()
         if found.coverage:
-            coverage, recall = (sum(values) / len(values) for values in zip(*found.coverage, strict=True))
-            coverages += ((coverage, recall),)
+            coverages += (torch.stack(found.coverage),)
         state.selection = HostSelection(picks, coverages)
         state.inherited = None
         state.query_tail.clear()

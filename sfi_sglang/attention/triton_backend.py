@@ -146,7 +146,7 @@ class SFITritonBackend(AttentionBackend):
                 if selection is None:
                     state.failure = NO_LINE
                 if isinstance(selection, DeviceSelection):
-                    stages = stage_mask(state.options.selector.stages())
+                    stages = stage_mask(state.options.selector)
                     self.metadata.refresh(i, state.begin_refresh(row.length), selection.line, stages)
         tail = len(self.rows)
         for i, _, repair in repairs_of(self.rows):

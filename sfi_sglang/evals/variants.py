@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-DENSE = "dense"
+DENSE, WINDOW = "dense", "sink+recent"
+RECENT, MIN_GAP = 256, 16  # defaults of a request
+SEGMENTS = (4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -19,27 +21,46 @@ def variants(budget: int, chosen: str = "plain") -> list[Variant]:
     """Those of a set (SETS), dense first. budget: selected tokens per KV head; recent tokens come on top."""
     made = [Variant(DENSE, None, "full attention at every step")]
     for name in SETS[chosen]:
-        changes, about = CHANGES[name]
-        made.append(Variant(name, {"budget": budget, **changes(budget)}, about))
+        if name.isdecimal():
+            made.append(Variant(name, {"budget": int(name)}, "SFI with this budget"))
+        else:
+            changes, about = CHANGES[name]
+            window = {"recent": RECENT + budget} if name == WINDOW else {}
+            made.append(Variant(name, {"budget": budget, **changes, **window}, about))
     return made
 
 
-CHANGES: dict[str, Any] = {
-    "sfi": (lambda k: {}, "as served: refreshed near sentence ends, whole spans, repaired"),
-    "sink+recent": (
-        lambda k: {"policy": "never", "recent": 256 + k},
-        "the same number of tokens, but the last ones: must fail, or the task is too weak",
-    ),
-    "periodic": (lambda k: {"policy": "periodic"}, "refreshed after max_segment steps, wherever the text stands"),
-    "structural": (lambda k: {"policy": "structural"}, "refreshed at the ends of JSON and code structures too"),
-    "unrepaired": (lambda k: {"repair": False}, "K and V of fast steps stay approximate"),
-    "plain top-k": (lambda k: {"selector": "plain"}, "single tokens of the highest evidence, no spans"),
-    "paper": (lambda k: {"selector": "paper"}, "the paper's stages as implemented here"),
-    "half": (lambda k: {"budget": max(1, k // 2)}, "half of the budget"),
-    "double": (lambda k: {"budget": 2 * k}, "twice the budget"),
+def of_steps(most: int) -> tuple[dict[str, Any], str]:
+    changes = {"policy": "periodic", "min_gap": min(most, MIN_GAP), "max_segment": most}
+    return changes, f"refreshed after every {most} steps"
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "sfi": ({}, "as served: refreshed near sentence ends, whole spans, repaired"),
+    WINDOW: ({"policy": "never"}, "the same number of tokens, but the last ones: must fail, or the task is too weak"),
+    "periodic": ({"policy": "periodic"}, "refreshed after max_segment steps, wherever the text stands"),
+    "random": ({"policy": "random"}, "refreshed after min_gap to max_segment steps, drawn by lot"),
+    "structural": ({"policy": "structural"}, "refreshed at the ends of JSON and code structures too"),
+    "drift": ({"policy": "drift", "min_gap": 4}, "refreshed where attention meets the end of a span too"),
+    "unrepaired": ({"repair": False}, "K and V of fast steps stay approximate"),
+    "plain top-k": ({"selector": "plain"}, "single tokens of the highest evidence, no spans"),
+    "paper": ({"selector": "paper"}, "the paper's stages as implemented here"),
+    "pages": ({"fast": "pages"}, "pages of 16 tokens chosen anew at every step by the bounds of their keys (Quest)"),
+    "oracle": ({"fast": "oracle"}, "the tokens that get most attention, chosen anew at every step: the upper bound"),
+    "span 8": ({"selector": "span8"}, "a chosen token brings the 8 after it"),
+    "span 32": ({"selector": "span32"}, "a chosen token brings the 32 after it"),
+    "span 64": ({"selector": "span64"}, "a chosen token brings the 64 after it"),
+    "W 1": ({"queries": 1}, "the prompt's last token alone chooses first"),
+    "W 4": ({"queries": 4}, "the prompt's last 4 tokens choose first"),
+    "merge": ({"carry": "merge"}, "what the last turn selected counts for more"),
+    "inherit": ({"carry": "inherit"}, "only what the last turn selected, and new tokens, can be selected first"),
+    **{f"every {most}": of_steps(most) for most in SEGMENTS},
 }
 SETS = {
-    "plain": ("sfi", "sink+recent"),
-    "controls": ("sfi", "sink+recent", "periodic", "structural", "unrepaired", "plain top-k", "paper"),
-    "budgets": ("half", "sfi", "double", "sink+recent"),
+    "plain": ("sfi", WINDOW),
+    "controls": ("sfi", WINDOW, "periodic", "random", "structural", "drift", "unrepaired", "pages", "oracle"),
+    "selectors": ("sfi", "plain top-k", "paper", "span 8", "span 32", "span 64", "W 1", "W 4"),
+    "carry": ("sfi", "inherit", "merge"),
+    "budgets": ("64", "128", "256", "512", "1024", "2048", "4096"),
+    "segments": tuple(f"every {most}" for most in SEGMENTS),
 }

@@ -7,10 +7,12 @@ import torch
 from sglang.srt.runtime_context import get_parallel
 from torch import Tensor
 
-from sfi_sglang.api.options import PROMPT_QUERIES, SFIOptions, parse_sfi
+from sfi_sglang.api.options import SFIOptions, parse_sfi
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.selection.snapshot_store import Inherited, SnapshotStore, block_hashes, namespace
 from sfi_sglang.selection.table import Selection
+
+DRIFT = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class RequestState:
         the second layer on, and so is whatever later reads them.
     query_tail: layer -> last prompt queries [<= W, heads, D].
     steps: one per launched decode step, 1 slow, 0 fast.
-    coverage: sums of coverage and recall and their number, of selections that are gone.
+    coverage: sums of coverage and recall [layers, KV heads, 2] and their number, of selections that are gone.
     checked: of each repair, the context length, the tokens that it checked, and how many of them dense attention would
         have chosen (a number still on the device).
     agreed: of checked tokens whose request has left its row: chosen alike, and all.
+    drift: policy `drift`, by context length, of each layer (attention/controls.py).
     blocks: rolling hashes of the tokens so far.
     """
 
@@ -62,9 +65,10 @@ class RequestState:
     exact: int = 0
     query_tail: dict[int, Tensor] = field(default_factory=dict)
     steps: bytearray = field(default_factory=bytearray)
-    coverage: tuple[float, float, int] = (0.0, 0.0, 0)
+    coverage: tuple[Tensor | None, int] = (None, 0)
     checked: list[tuple[int, int, Tensor]] = field(default_factory=list)
     agreed: tuple[int, int] = (0, 0)
+    drift: dict[int, list[float]] = field(default_factory=dict)
     blocks: tuple[bytes, ...] = ()
     inherited: Inherited | None = None
     inherited_tokens: int = 0
@@ -88,6 +92,11 @@ class RequestState:
         self.checked.append((length, end - self.exact, agreed))
         self.exact = length if end == length - 1 else end
 
+    def drifted(self, length: int) -> bool:
+        """Had the step two before the one at hand drifted? The last one may still be under way."""
+        found = self.drift.get(length - 2)
+        return found is not None and sum(found) / len(found) > DRIFT
+
     def visible_ends(self, length: int) -> tuple[int, int, int]:
         """Sink tokens, selected tokens and first recent position of a fast step whose context is `length` tokens.
         Without a selection (policy `never`) it is a sliding window: nothing refreshes it, so its recent tokens would
@@ -105,8 +114,10 @@ class RequestState:
         retracted. Overlap scheduling may have launched one step more, whose coverage does not count."""
         if self.selection is not None:
             known = sum(length < tokens for length in self.observed)
-            coverage, recall = self.selection.coverage(known)
-            self.coverage = (self.coverage[0] + coverage, self.coverage[1] + recall, self.coverage[2] + known)
+            if known:
+                before, number = self.coverage
+                found = self.selection.coverage(known)
+                self.coverage = (found if before is None else before + found, number + known)
             alike, checked = self.agreed
             for length, count, agreed in self.checked:
                 if length < tokens:
@@ -123,7 +134,7 @@ class RequestState:
         """Remember a layer's last W prompt queries [tokens, heads, D]: the final chunk of a prompt may be shorter."""
         tail = self.query_tail.get(layer)
         joined = queries if tail is None else torch.cat([tail, queries])
-        self.query_tail[layer] = joined[-PROMPT_QUERIES:].clone()
+        self.query_tail[layer] = joined[-self.options.queries :].clone()
         return self.query_tail[layer]
 
     def inherit(self, req: Any, store: SnapshotStore) -> None:
@@ -151,21 +162,28 @@ class RequestState:
         scheduling may have launched one step more than was used."""
         used = self.steps[: max(outputs - 1, 0)]
         slow = sum(used)
-        coverage, recall, observed = self.coverage
+        total, observed = self.coverage
+        by_head = None if total is None else total / observed
+        coverage, recall = (None, None) if by_head is None else (round(x, 4) for x in by_head.mean((0, 1)).tolist())
         alike, checked = self.agreed
-        return {
+        summary = {
             "slow_steps": slow,
             "fast_steps": len(used) - slow,
             "budget": self.options.budget,
             "selector": self.options.selector.name(),
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
-            "coverage": round(coverage / observed, 4) if observed else None,
-            "recall": round(recall / observed, 4) if observed else None,
+            "coverage": coverage,
+            "recall": recall,
             "agreement": round(alike / checked, 4) if checked else None,
             "checked_tokens": checked,
             "agreed_tokens": alike,
         }
+        if self.options.detail:
+            summary["refreshes"] = [0, *(step + 1 for step, slow in enumerate(used) if slow)]
+            heads = [] if by_head is None else by_head[..., 0].tolist()
+            summary["coverage_by_head"] = [[round(share, 4) for share in layer] for layer in heads] or None
+        return summary
 
 
 def requested(req: Any) -> dict[str, Any] | None:
@@ -188,5 +206,7 @@ def state_of(req: Any, vocabulary: Vocabulary) -> RequestState | None:
         assert options is not None
         if get_parallel().attn_tp_size > 1:
             options = without_exclusion(options)
-        state = req.sfi = RequestState(options, len(req.origin_input_ids), SegmentTracker(options, vocabulary))
+        prompt_tokens = len(req.origin_input_ids)
+        tracker = SegmentTracker(options, vocabulary, seed=prompt_tokens)
+        state = req.sfi = RequestState(options, prompt_tokens, tracker)
     return state

@@ -1,6 +1,7 @@
 """When is a step slow? Sentence ends, found in the decoded vocabulary and tracked per request on the host."""
 
 import codecs
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,14 +42,15 @@ class Vocabulary:
 
 class SegmentTracker:
     """One request's segment: an ender arms, the first text token after it ends the segment once `min_gap` steps have
-    passed since the last refresh; `max_segment` steps end it in any case.
+    passed since the last refresh; `max_segment` steps end it in any case. Policy `random` draws a length between
+    the two instead.
 
     The overlap scheduler launches a step before the host has seen the step's input token. To decide alike with and
     without it, the tracker only ever reads outputs that precede the input token.
     """
 
-    def __init__(self, options: SFIOptions, vocabulary: Vocabulary):
-        self.options = options
+    def __init__(self, options: SFIOptions, vocabulary: Vocabulary, seed: int = 0):
+        self.options, self.random = options, random.Random(seed)
         self.kinds, self.pieces = vocabulary.kinds(options.policy), vocabulary.pieces
         self.characters = codecs.getincrementaldecoder("utf-8")("replace")  # holds the bytes of an unfinished one
         self.refreshed()
@@ -56,6 +58,9 @@ class SegmentTracker:
 
     def refreshed(self) -> None:
         self.steps, self.armed = 0, False
+        options = self.options
+        draws = options.policy == "random"
+        self.longest = self.random.randint(options.min_gap, options.max_segment) if draws else options.max_segment
 
     def kind(self, token: int) -> int:
         """Of the next output. A character counts at the token that completes it; until then it is blank."""
@@ -64,8 +69,9 @@ class SegmentTracker:
         self.characters.reset()
         return int(self.kinds[token]) if 0 <= token < len(self.kinds) else TokenKind.TEXT
 
-    def step(self, outputs: Sequence[int], visible: int) -> bool:
+    def step(self, outputs: Sequence[int], visible: int, drifted: bool = False) -> bool:
         """Decide one decode step. `outputs` are the request's output ids, of which `visible` precede the input token.
+        drifted: the memory no longer holds what is attended next, which ends a segment as an ender does.
         Returns True when the step is slow; the caller reports the refresh with `refreshed`."""
         self.steps += 1
         ended = False
@@ -76,6 +82,5 @@ class SegmentTracker:
                 self.armed = True
             elif kind == TokenKind.TEXT and self.armed:
                 ended = True
-        if self.options.policy in ("sentence", "structural") and ended and self.steps >= self.options.min_gap:
-            return True
-        return self.steps >= self.options.max_segment
+        ends = (ended and self.options.policy in ("sentence", "structural", "drift")) or drifted
+        return self.steps >= (self.options.min_gap if ends else self.longest)

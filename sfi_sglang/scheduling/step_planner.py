@@ -161,7 +161,7 @@ class PassRoom:
 def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: PassRoom) -> RowPlan:
     """One decode step of a request whose context, input token included, is `length` tokens."""
     options, step, repair = state.options, Step.DENSE, None
-    slow = state.tracker.step(outputs, visible=length - 1 - state.prompt_tokens)
+    slow = state.tracker.step(outputs, length - 1 - state.prompt_tokens, state.drifted(length))
     if options.policy == "never" and length > options.dense_limit:
         step = Step.FAST
     elif length > options.dense_limit:

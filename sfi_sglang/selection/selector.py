@@ -31,7 +31,7 @@ def power_mean(log_p: Tensor, options: SelectorOptions) -> Tensor:
 
 def score(log_f: Tensor, rows: int, options: SelectorOptions, positions: Tensor | None = None) -> Tensor:
     """All stages but the top-k: merged evidence [..., KV, n] from `rows` evidence rows -> scores [..., KV, n]."""
-    scores, chosen, evidence = log_f, options.stages(), Evidence(rows, positions)
+    scores, chosen, evidence = log_f, options.stages(), Evidence(rows, positions, options.span)
     for stage in STAGES:
         if stage.apply is not None and stage.name in chosen:
             scores = stage.apply(scores, evidence)

@@ -8,22 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfi_sglang.api.options import SelectorOptions
+
 AGREEMENT_ALPHA = 0.5  # power-mean exponent: below 1 favours tokens that several queries agree on
 PRIOR_WEIGHT, PRIOR_POWER, PRIOR_ETA = 0.7, 1.8, 0.4
 PRIOR_BETA = -math.log(0.6) / 0.9
 NMS_STRENGTH, NMS_RADIUS = 1.0, 16
 EXCLUSION_STRENGTH, EXCLUSION_TEMPERATURE = 0.85, 2.0
-SPAN_AHEAD, SPAN_BEHIND = 16, 2
+SPAN_BEHIND = 2
+WIDTH_BIT = 8  # of a mask of stages: the span's width lies there, a multiple of 4
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What a stage may know beside the scores. rows: queries that were merged per KV head. positions: of the
-    candidates [..., KV, n], ascending, where they are not contiguous."""
+    candidates [..., KV, n], ascending, where they are not contiguous. width: of the span."""
 
     rows: int
     positions: Tensor | None = None
+    width: int = 16
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def exclude(scores: Tensor, evidence: Evidence) -> Tensor:
 
 
 def span(scores: Tensor, evidence: Evidence) -> Tensor:
-    """A chosen token brings the SPAN_AHEAD tokens after it and SPAN_BEHIND before it, so that a copy can walk on."""
-    return windowed_max(scores, SPAN_AHEAD, SPAN_BEHIND, evidence.positions)
+    """A chosen token brings the `width` tokens after it and SPAN_BEHIND before it, so that a copy can walk on."""
+    return windowed_max(scores, evidence.width, SPAN_BEHIND, evidence.positions)
 
 
 def windowed_max(scores: Tensor, before: int, after: int, positions: Tensor | None = None) -> Tensor:
@@ -105,6 +109,7 @@ STAGES = (
 )
 
 
-def stage_mask(chosen: set[str]) -> int:
-    """The bits of the stages that are on."""
-    return sum(stage.bit for stage in STAGES if stage.name in chosen)
+def stage_mask(options: SelectorOptions) -> int:
+    """The bits of the stages that are on, and the span's width."""
+    chosen = options.stages()
+    return sum(stage.bit for stage in STAGES if stage.name in chosen) | options.span << WIDTH_BIT

@@ -19,8 +19,9 @@ RING = 4  # last sums of coverage and recall that a request keeps: more than ste
 class Selection(Protocol):
     """The selected positions of one request in all layers and KV heads, ascending, all in [sink, recent_start)."""
 
-    def coverage(self, known: int) -> tuple[float, float]:
-        """Sums of coverage and recall of the first `known` refreshes that had an old selection."""
+    def coverage(self, known: int) -> Tensor:
+        """Coverage and recall summed over the first `known` refreshes that had an old selection, at least one; float32
+        [layers, KV heads, 2], on the host."""
 
     def read(self, number: Tensor) -> int:
         """A number that a finished pass of this request left on the device."""
@@ -34,13 +35,14 @@ class Selection(Protocol):
 
 @dataclass(frozen=True)
 class HostSelection:
-    """positions: int64 [layers, KV heads, n]. coverages: and recalls, of each refresh that had an old selection."""
+    """positions: int64 [layers, KV heads, n]. coverages: and recalls [layers, KV heads, 2], of each refresh that had an
+    old selection."""
 
     positions: Tensor
-    coverages: tuple[tuple[float, float], ...] = ()
+    coverages: tuple[Tensor, ...] = ()
 
-    def coverage(self, known: int) -> tuple[float, float]:
-        return sum(pair[0] for pair in self.coverages[:known]), sum(pair[1] for pair in self.coverages[:known])
+    def coverage(self, known: int) -> Tensor:
+        return torch.stack(self.coverages[:known]).sum(0).cpu()
 
     def read(self, number: Tensor) -> int:
         return int(number)
@@ -60,7 +62,7 @@ class SelectionTable:
         line = (limits.layers, limits.kv_heads, limits.budget)
         self.positions = torch.zeros(limits.requests, *line, dtype=torch.int32, device=device)
         self.slots = torch.zeros(limits.graph_rows, *line, dtype=torch.int32, device=device)
-        self.coverage = torch.zeros(limits.requests, RING, 2, device=device)  # see kernels/coverage.py
+        self.coverage = torch.zeros(limits.requests, RING, *line[:2], 2, device=device)  # see kernels/coverage.py
         self.free = list(range(limits.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes
         self.reader = torch.cuda.Stream(device) if self.positions.is_cuda else None
@@ -83,14 +85,11 @@ class DeviceSelection:
     table: SelectionTable
     line: int
 
-    def coverage(self, known: int) -> tuple[float, float]:
+    def coverage(self, known: int) -> Tensor:
         """Later refreshes may be under way, but no pass writes this sum any more; read on a stream of its own, it waits
         for none of them (the scheduler's stream does: Scheduler._apply_war_barrier)."""
-        if not known:
-            return 0.0, 0.0
         with torch.cuda.stream(self.table.reader):  # None: stays on the current one
-            coverage, recall = self.table.coverage[self.line, (known - 1) % RING].tolist()
-        return coverage, recall
+            return self.table.coverage[self.line, (known - 1) % RING].cpu()
 
     def read(self, number: Tensor) -> int:
         with torch.cuda.stream(self.table.reader):

@@ -60,12 +60,12 @@ def main() -> None:
     compile_one(wide._attend_wide, G=4, GP=4, M=64, D=128, BLOCK=64, SPLITS=64, CHAINED=True, **HEAD)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
     compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)
-    compile_one(coverage._record, LINES=36 * 8, COLS=rows.COLUMNS, RING=RING)
+    compile_one(coverage._record, SIZE=36 * 8 * 2, COLS=rows.COLUMNS, RING=RING)
     compile_one(evidence._prompt_lse, **PROMPT)
     compile_one(evidence._prompt_scores, **PROMPT)
     compile_one(stages._fuse, BLOCK=2048, **HEAD)
-    for stage, before, after in ((rows.NMS.value, 16, 16), (rows.SPAN.value, 16, 2)):
-        compile_one(stages._window, STAGE=stage, BEFORE=before, AFTER=after, COLS=rows.COLUMNS, PAGE=EVIDENCE_PAGE)
+    for stage, after in ((rows.NMS.value, 16), (rows.SPAN.value, 2)):
+        compile_one(stages._window, STAGE=stage, AFTER=after, COLS=rows.COLUMNS, PAGE=EVIDENCE_PAGE)
     compile_one(stages._exclude, HEADS=8, **PAGE)
     compile_one(select._select, BLOCK=2048, SAMPLED=select.SAMPLE, **HEAD)
 

@@ -17,8 +17,12 @@ def test_off_on_and_defaults():
 
 
 COUNT = "expected a whole number from 1 to 1048576, got"
-STAGES = "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span)"
-OPTIONS = "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector)"
+STAGES = (
+    "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span, span8, span32, span64)"
+)
+OPTIONS = (
+    "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector, queries, fast, detail)"
+)
 
 
 @pytest.mark.parametrize(
@@ -36,14 +40,17 @@ OPTIONS = "(options: budget, sink, recent, min_gap, max_segment, policy, carry, 
         ({"max_segment": 8, "min_gap": 16}, "sfi.max_segment: expected at least min_gap (16), got 8"),
         ({"max_segment": 8}, "sfi.max_segment: expected at least min_gap (16), got 8"),
         ({"min_gap": 100}, "sfi.min_gap: expected at most max_segment (64), got 100"),
-        ({"policy": "foo"}, 'sfi.policy: expected one of sentence, structural, periodic, never, got "foo"'),
+        (
+            {"policy": "foo"},
+            'sfi.policy: expected one of sentence, structural, periodic, random, drift, never, got "foo"',
+        ),
         ({"carry": ["inherit"]}, 'sfi.carry: expected one of fresh, inherit, merge, got ["inherit"]'),
         ({"repair": 1}, "sfi.repair: expected true or false, got 1"),
         ({"selector": "papers"}, f'sfi.selector: unknown stage "papers", did you mean paper? {STAGES}'),
         ({"selector": "prior+spam"}, f'sfi.selector: unknown stage "spam", did you mean span? {STAGES}'),
         ({"selector": ""}, f'sfi.selector: unknown stage "" {STAGES}'),
         ({"selector": []}, f"sfi.selector: expected a preset, stages or an object of stages, got [] {STAGES}"),
-        ({"selector": {"span": 1}}, "sfi.selector.span: expected true or false, got 1"),
+        ({"selector": {"span": 1}}, "sfi.selector.span: expected one of 0, 8, 16, 32, 64, got 1"),
         (
             {"selector": {"spam": True}},
             "sfi.selector.spam: unknown option, did you mean span? (options: agreement, prior, nms, exclusion, span)",
@@ -103,7 +110,7 @@ def test_no_refusal_speaks_of_the_library_behind_it(value):
         budget=st.integers(1, 9999),
         sink=st.integers(0, 99),
         recent=st.integers(1, 999),
-        policy=st.sampled_from(["sentence", "structural", "periodic", "never"]),
+        policy=st.sampled_from(["sentence", "structural", "periodic", "random", "drift", "never"]),
         selector=st.fixed_dictionaries(
             {}, optional={n: st.booleans() for n in ("agreement", "prior", "nms", "exclusion", "span")}
         ),
@@ -120,6 +127,14 @@ def test_presets_and_stage_lists():
     assert paper.name() == "agreement+prior+nms+exclusion"
     assert parse_sfi({"selector": "prior+span"}).selector == parse_sfi({"selector": {"prior": True}}).selector
     assert not any(dict(parse_sfi({"selector": "plain"}).selector).values())
+
+
+@pytest.mark.parametrize(("name", "width"), [("span", 16), ("span8", 8), ("span32", 32), ("span64", 64), ("plain", 0)])
+def test_a_span_has_a_width(name, width):
+    for value in (name, {"span": width}):
+        selector = parse_sfi({"selector": value}).selector
+        assert (selector.span, selector.name()) == (width, name)
+    assert parse_sfi({"selector": {"span": bool(width)}}).selector.span == 16 * bool(width)
 
 
 @given(st.integers(1, 100_000), st.integers(0, 64), st.integers(1, 4096))

@@ -99,16 +99,19 @@ def test_a_workspace_is_refused_with_its_numbers_or_allocated_as_stated():
 def test_a_request_knows_the_coverage_of_finished_steps():
     table = SelectionTable(LIMITS, "cpu")
     selection = DeviceSelection(table, 2)
-    assert selection.coverage(0) == (0.0, 0.0)
     sums = torch.tensor([4.5, 5.4, 2.7, 3.6])  # after refreshes 5, 6, 3 and 4, .9 each
-    table.coverage[2] = torch.stack([sums, sums / 2], -1)
-    assert selection.coverage(5) == pytest.approx((4.5, 2.25))
-    assert selection.coverage(6) == pytest.approx((5.4, 2.7))
+    table.coverage[2] = torch.stack([sums, sums / 2], -1)[:, None, None]
+    heads = LIMITS.layers, LIMITS.kv_heads
+    assert selection.coverage(5).shape == (*heads, 2)
+    assert selection.coverage(5)[0, 0].tolist() == pytest.approx([4.5, 2.25])
+    assert selection.coverage(6)[0, 0].tolist() == pytest.approx([5.4, 2.7])
     request = state()
     request.selection = selection
     request.observed = [300, 316, 332, 348, 364, 380]
     request.release(tokens=380)  # the step at 380 tokens is under way
-    assert request.coverage == pytest.approx((4.5, 2.25, 5))
+    total, number = request.coverage
+    assert total is not None and number == 5
+    torch.testing.assert_close(total, torch.tensor([4.5, 2.25]).expand(*heads, 2))
 
 
 def test_lines_of_the_table_come_back():

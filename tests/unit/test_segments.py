@@ -70,6 +70,19 @@ def test_policies():
     assert slow_steps(SFIOptions(min_gap=1, max_segment=8, policy="periodic"), [STOP, WORD] * 10) == [7, 15]
 
 
+def test_random_segments_have_all_lengths_and_repeat():
+    options = SFIOptions(min_gap=3, max_segment=6, policy="random")
+    first, again = (slow_steps(options, [STOP, WORD] * 300) for _ in range(2))
+    assert first == again
+    assert {b - a for a, b in itertools.pairwise(first)} == {3, 4, 5, 6}
+
+
+def test_drift_ends_a_segment_as_an_ender_does():
+    options = SFIOptions(min_gap=4, max_segment=20, policy="drift")
+    tracker = SegmentTracker(options, VOCABULARY)
+    assert [tracker.step([WORD] * 5, step, drifted=step > 1) for step in range(5)] == [False, False, False, True, True]
+
+
 @given(
     outputs=st.lists(st.integers(0, 4), max_size=120),
     gap=st.integers(1, 12),

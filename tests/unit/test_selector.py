@@ -1,6 +1,7 @@
 """Every Selector stage against a float64 reference written as loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,7 +81,9 @@ def test_exclude(shape):
 @given(SHAPES)
 def test_span_brings_the_tokens_after_and_before(shape):
     scores = log_scores(*shape)
-    assert np.array_equal(stages.span(scores, EVIDENCE).numpy(), windowed(scores.numpy(), before=16, after=2))
+    for width in (8, 16, 32, 64):
+        found = stages.span(scores, replace(EVIDENCE, width=width)).numpy()
+        assert np.array_equal(found, windowed(scores.numpy(), before=width, after=2))
 
 
 def test_span_keeps_a_whole_copy_together():
@@ -129,4 +132,5 @@ def test_attention_logits_match_float64():
 
 def test_every_stage_is_an_option_and_a_bit_of_its_own():
     assert [stage.name for stage in STAGES] == list(SelectorOptions.model_fields)
-    assert stages.stage_mask({stage.name for stage in STAGES}) == sum(1 << i for i in range(len(STAGES)))
+    every = SelectorOptions(agreement=True, prior=True, nms=True, exclusion=True, span=32)
+    assert stages.stage_mask(every) == sum(1 << i for i in range(len(STAGES))) + (32 << 8)

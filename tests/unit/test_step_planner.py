@@ -72,7 +72,8 @@ def test_summary_counts_used_steps_only():
     request = state(prompt=100)
     request.steps = bytearray([1, 0, 0, 1])
     request.observed = [101, 102, 104]
-    request.selection = HostSelection(SELECTION.positions, coverages=((0.5, 0.2), (1.0, 0.6), (0.1, 0.1)))
+    coverages = tuple(torch.tensor([[both, both]]) for both in ((0.5, 0.2), (1.0, 0.6), (0.1, 0.1)))
+    request.selection = HostSelection(SELECTION.positions, coverages)
     request.release(tokens=104)  # the step at 104 was launched in advance, and nobody uses it
     assert request.summary(outputs=4) == {
         "selector": "span",
