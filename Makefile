@@ -10,7 +10,7 @@ export PYTHONWARNINGS := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: setup lock demo test lint wheel needle bench bench-smoke browser clean
+.PHONY: setup lock demo test lint wheel eval bench bench-smoke browser clean
 
 setup: $(STAMP)
 
@@ -58,8 +58,8 @@ browser:
 	$$root apt-get update -qq && \
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null
 
-needle: setup
-	$(BIN)/sfi-sglang eval needle
+eval: setup
+	$(BIN)/sfi-sglang eval all --quick
 
 bench: setup
 	$(BIN)/python -m benchmarks.decode_cpu

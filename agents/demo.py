@@ -122,7 +122,7 @@ def close(rows: Sequence[Row], together: Mapping[str, float], runs_dir: Path, co
     lines = {
         "Gained": gained(dense, sfi, together),
         "Cost": cost(dense, sfi) + f" Transcripts: {runs_dir}.",
-        "Next": "`sfi-sglang eval needle` asks for a fact at other lengths, `sfi-sglang serve MODEL` serves yours.",
+        "Next": "`sfi-sglang eval all --quick` asks for more than facts, `sfi-sglang serve MODEL` serves yours.",
     }
     for name, text in lines.items():
         console.print(f"[bold]{name}:[/] {text}", highlight=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.client.token_count import of_served_model
-from sfi_sglang.evals.needle import make_trial
+from sfi_sglang.evals.retrieval import Retrieval
 from sfi_sglang.serving.server import running_server
 from sfi_sglang.terminal import console, progress
 
@@ -60,7 +60,7 @@ def main(
     Path("runs").mkdir(exist_ok=True)
     logs = [Path("runs/stock.log"), Path("runs/sfi.log")]
     with running_server(flags=STOCK_FLAGS, defaults=False, log=logs[0]) as stock, running_server(log=logs[1]) as ours:
-        prompt = make_trial(context, 0.5, seed=1, count_tokens=of_served_model(ours)).prompt
+        prompt = Retrieval().item("single", context, 0.5, 1, of_served_model(ours)).prompt
         cells = {"stock": (stock, None), "dense": (ours, None), "sfi": (ours, {"budget": budget})}
         means: dict[str, list[float]] = {name: [] for name in cells}
         steps: dict[str, list[float]] = {name: [] for name in cells}

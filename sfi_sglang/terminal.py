@@ -5,14 +5,31 @@ import warnings
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 console = Console()
+SPEED_PERIOD = 1800.0  # seconds that the speed of long work is taken from
 
 
 def progress(console: Console) -> Progress:
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=console)
+
+
+def long_progress(console: Console) -> Progress:
+    """For work whose total is an estimate of seconds: it shows how much is left of it."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+    times = TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn()
+    return Progress(*columns, *times, console=console, speed_estimate_period=SPEED_PERIOD)
 
 
 def run_command_line(app: Callable[[], None]) -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sfi_sglang.client.call import Call
-from sfi_sglang.trajectory.headline import NAMES, unit
-from sfi_sglang.trajectory.plot_style import COLOURS, DASHES, SYMBOLS, by_load, whiskers
+from sfi_sglang.report.modes import NAMES
+from sfi_sglang.report.plot_style import COLOURS, DASHES, SYMBOLS, whiskers
+from sfi_sglang.trajectory.headline import unit
+from sfi_sglang.trajectory.plot_style import by_load
 from sfi_sglang.trajectory.records import Run
 from sfi_sglang.trajectory.stats import Floats
 from sfi_sglang.trajectory.summary import Summary, by_cell

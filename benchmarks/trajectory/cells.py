@@ -8,10 +8,11 @@ from statistics import mean
 from pydantic import Field
 
 from sfi_sglang.client.call import Call, Record
+from sfi_sglang.report.modes import Mode
 from sfi_sglang.trajectory.contexts import tpot
 from sfi_sglang.trajectory.idle import idle
 from sfi_sglang.trajectory.pairing import complete
-from sfi_sglang.trajectory.records import Mode, Run, covered
+from sfi_sglang.trajectory.records import Run, covered
 from sfi_sglang.trajectory.stats import Distribution, Interval, Proportion, describe, mean_interval, proportion
 
 

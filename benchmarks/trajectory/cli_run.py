@@ -11,6 +11,7 @@ from sfi_sglang.agents.programs import PROGRAMS
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.client.openai_stream import make_client
 from sfi_sglang.client.token_count import from_tokenizer
+from sfi_sglang.report.modes import Mode
 from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console, progress
 from sfi_sglang.trajectory.arguments import (
@@ -34,7 +35,7 @@ from sfi_sglang.trajectory.cli_report import report
 from sfi_sglang.trajectory.cli_workload import make_workload, server_counter
 from sfi_sglang.trajectory.experiment import Cell, Experiment, Work
 from sfi_sglang.trajectory.presets import PRESETS
-from sfi_sglang.trajectory.records import Header, Mode, Writer
+from sfi_sglang.trajectory.records import Header, Writer
 from sfi_sglang.trajectory.replay import Replay
 from sfi_sglang.trajectory.runners import Live, Recorded
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 from sfi_sglang.client.call import Record
+from sfi_sglang.report.modes import Mode
 from sfi_sglang.trajectory.pairing import Pairing, pairing
-from sfi_sglang.trajectory.records import Mode, Results, Run
+from sfi_sglang.trajectory.records import Results, Run
 
 KIND = ("workload", "history", "arrivals")  # results that differ here do not compare
 

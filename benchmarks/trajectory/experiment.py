@@ -10,7 +10,8 @@ from typing import Protocol
 import openai
 
 from sfi_sglang.client.endpoint import Endpoint
-from sfi_sglang.trajectory.records import Header, Mode, Run, Writer
+from sfi_sglang.report.modes import Mode
+from sfi_sglang.trajectory.records import Header, Run, Writer
 
 
 class Work(Protocol):

@@ -1,10 +1,10 @@
 """The result in one sentence, whether SFI wins or loses."""
 
-from sfi_sglang.trajectory.records import Header, Mode
+from sfi_sglang.report.modes import NAMES
+from sfi_sglang.trajectory.records import Header
 from sfi_sglang.trajectory.stats import Ratio
 from sfi_sglang.trajectory.summary import SpeedUp, Summary
 
-NAMES: dict[Mode, str] = {"dense": "dense", "sfi": "SFI"}
 UNITS = {"closed": ("client", "clients"), "poisson": ("trajectory/s", "trajectories/s"), "trace": ("load", "load")}
 
 

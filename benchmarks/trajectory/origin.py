@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from sfi_sglang.report.fields import Field, Part, Table
+from sfi_sglang.report.modes import NAMES
 from sfi_sglang.trajectory.compare import Comparison, flat
-from sfi_sglang.trajectory.fields import Field, Part, Table
-from sfi_sglang.trajectory.headline import NAMES, UNITS
+from sfi_sglang.trajectory.headline import UNITS
 from sfi_sglang.trajectory.records import Header
 
 # Dotted names of the header's fields; a prefix names all that have no name of their own.

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from sfi_sglang.client.call import Call, Record
+from sfi_sglang.report.modes import Mode
 from sfi_sglang.trajectory.trace import read_text
 
-Mode = Literal["dense", "sfi"]
 Line = TypeVar("Line", bound=Record)
 
 

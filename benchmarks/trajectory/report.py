@@ -1,55 +1,26 @@
 """The report's files: summary.json, report.md and index.html, a page that needs nothing else."""
 
-import re
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
+from sfi_sglang.report.content import Alarm, Content, write_files
+from sfi_sglang.report.markdown import document
+from sfi_sglang.report.page import page as render
 from sfi_sglang.trajectory.cells import Slo
 from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.origin import origin
-from sfi_sglang.trajectory.plot_style import legend
-from sfi_sglang.trajectory.plots import figures
+from sfi_sglang.trajectory.plots import groups
 from sfi_sglang.trajectory.records import Results
 from sfi_sglang.trajectory.summary import Summary, summarise
 from sfi_sglang.trajectory.tables import tables
 
-SHAPE: dict[str, Any] = {
-    "loader": FileSystemLoader(Path(__file__).with_name("templates")),
-    "undefined": StrictUndefined,
-    "trim_blocks": True,
-    "lstrip_blocks": True,
-}
-# What means something to Markdown anywhere in a line, and what makes links of addresses.
-MARKED = re.compile(r"[\\`*_\[\]<>|~&$#@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
-
-
-def _escaped(value: object) -> str:
-    """One line that Markdown shows as it is, in a table as well."""
-    return " ".join(MARKED.sub(r"\\\g<0>", str(value)).split())
-
-
-MARKDOWN = Environment(**SHAPE, finalize=_escaped)
-HTML = Environment(**SHAPE, autoescape=True)
-
 
 def markdown(summary: Summary) -> str:
-    return MARKDOWN.get_template("report.md").render(_content(summary))
+    return document(_content(summary))
 
 
 def page(summary: Summary, results: Results) -> str:
     """One HTML file with Plotly's script inside."""
-    drawn = figures(summary, results)
-    return HTML.get_template("page.html").render(
-        _content(summary),
-        plots={name: _json(figure.to_json()) for name, figure in drawn.items()},
-        legends={name: legend(figure) for name, figure in drawn.items()},
-        data=_json(summary.model_dump_json(indent=1)),
-        plotly=Markup(get_plotlyjs()),
-    )
+    return render(_content(summary), groups(summary, results), summary.model_dump_json(indent=1))
 
 
 def write_report(results: Results, out: Path, other: Results | None = None, slo: Slo | None = None) -> list[Path]:
@@ -59,26 +30,35 @@ def write_report(results: Results, out: Path, other: Results | None = None, slo:
         ValueError: `other` is of another kind of run, see `compare`.
     """
     summary = summarise(results, slo, other)
-    out.mkdir(parents=True, exist_ok=True)
     contents = {
         "summary.json": summary.model_dump_json(indent=1) + "\n",
         "report.md": markdown(summary),
         "index.html": page(summary, results),
     }
-    for name, content in contents.items():
-        (out / name).write_text(content, encoding="utf-8")
-    return [out / name for name in contents]
+    return write_files(out, contents)
 
 
-def _content(summary: Summary) -> dict[str, object]:
-    return {
-        "summary": summary,
-        "headline": headline(summary),
-        "tables": tables(summary),
-        "origin": origin(summary.header),
-    }
+def _content(summary: Summary) -> Content:
+    header, workload = summary.header, " ".join(summary.header.workload.split())
+    where = [f"{header.provenance[name]}." for name in ("machine", "date") if header.provenance.get(name)]
+    return Content(
+        title=f"{workload}: dense and SFI",
+        eyebrow=f"Trajectory benchmark · {workload} · {header.history} history · {header.cache} cache",
+        headline=headline(summary),
+        note=" ".join(["In parentheses 95% intervals.", *where]),
+        alarms=_alarms(summary),
+        tables=tables(summary),
+        origin=origin(header),
+    )
 
 
-def _json(text: str) -> Markup:
-    """JSON that no HTML in it can end: a <script> element's text is not unescaped."""
-    return Markup(text.replace("<", "\\u003c"))
+def _alarms(summary: Summary) -> list[Alarm]:
+    found = []
+    if summary.failures:
+        failed, runs = len(summary.failures), sum(cell.runs for cell in summary.cells)
+        found.append(
+            Alarm(f"{failed} of {runs} trajectories failed:", "they have no time, and their pairs are left out.")
+        )
+    if summary.comparison and not summary.comparison.cells:
+        found.append(Alarm("The two files have no mode and load in common."))
+    return found

@@ -8,7 +8,8 @@ from typing import Any
 import openai
 
 from sfi_sglang.agents.program import Program, Task
-from sfi_sglang.trajectory.records import Mode, Run
+from sfi_sglang.report.modes import Mode
+from sfi_sglang.trajectory.records import Run
 from sfi_sglang.trajectory.replay import Replay
 from sfi_sglang.trajectory.workload import Trajectory
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sfi_sglang.client.call import Record
+from sfi_sglang.report.modes import Mode
 from sfi_sglang.trajectory.cells import Cell, Slo, summarise_cell
 from sfi_sglang.trajectory.compare import Comparison, compare
 from sfi_sglang.trajectory.contexts import ContextBin, contexts
 from sfi_sglang.trajectory.idle import IdleTrajectory, idle, idle_trajectories
 from sfi_sglang.trajectory.pairing import Pairing, complete, complete_pairs, pairing
-from sfi_sglang.trajectory.records import Header, Mode, Results, Run
+from sfi_sglang.trajectory.records import Header, Results, Run
 
 
 class SpeedUp(Pairing):

@@ -1,6 +1,6 @@
 """The summary as tables, for Markdown and HTML alike. Every number is read from the summary by its key."""
 
-from sfi_sglang.trajectory.fields import Columns, Table, make_table, row_keys
+from sfi_sglang.report.fields import Columns, Table, make_table, row_keys
 from sfi_sglang.trajectory.headline import UNITS
 from sfi_sglang.trajectory.origin import difference_table
 from sfi_sglang.trajectory.summary import Summary

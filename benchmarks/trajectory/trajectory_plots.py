@@ -5,10 +5,12 @@ from collections.abc import Callable
 import plotly.graph_objects as go
 
 from sfi_sglang.client.call import Call
-from sfi_sglang.trajectory.headline import NAMES, unit
+from sfi_sglang.report.modes import NAMES
+from sfi_sglang.report.plot_style import COLOURS, GREY, LIGHT, RED, whiskers
+from sfi_sglang.trajectory.headline import unit
 from sfi_sglang.trajectory.idle import idle
 from sfi_sglang.trajectory.pairing import complete_pairs
-from sfi_sglang.trajectory.plot_style import COLOURS, GREY, LIGHT, RED, layers, row_label, whiskers
+from sfi_sglang.trajectory.plot_style import layers, row_label
 from sfi_sglang.trajectory.records import Results, Run
 from sfi_sglang.trajectory.summary import SpeedUp, Summary, by_cell
 

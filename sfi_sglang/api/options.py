@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sfi_sglang.api.refusal import explain, guess, shown
 
 PRESETS = {"paper": ("agreement", "prior", "nms", "exclusion"), "span": ("span",)}
-SPANS = {"span": 16, "span8": 8, "span32": 32, "span64": 64}  # stage names: tokens after a chosen one that come with it
+SPANS = {"span": 32, "span8": 8, "span16": 16, "span64": 64}  # stage names: tokens after a chosen one that come with it
 PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
 EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
@@ -26,7 +26,7 @@ class SelectorOptions(_Strict):
     prior: bool = False
     nms: bool = False
     exclusion: bool = False
-    span: Literal[0, 8, 16, 32, 64] = 16
+    span: Literal[0, 8, 16, 32, 64] = 32
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.selection import selector
 
 PAGE = 16  # tokens
+AHEAD = 3  # tokens
 
 
 def choose(q: Tensor, keys: Tensor, options: SFIOptions, scale: float) -> Tensor:
@@ -45,10 +46,12 @@ def pages(q: Tensor, keys: Tensor, k: int, scale: float) -> Tensor:
 
 
 def drift(q: Tensor, keys: Tensor, selected: Tensor, recent_start: int, scale: float) -> Tensor:
-    """Attention mass on selected tokens whose successor is out of sight: a copy that has come to the end of what it can
-    see. q [heads, D]; keys [KV, n, D] of the visible tokens, the selected ones last, at positions [KV, count] -> [KV].
+    """Attention mass on selected tokens near the end of what can be seen: a copy walks on, and the host acts two steps
+    late (RequestState.drifted), so three tokens must be left. q [heads, D]; keys [KV, n, D] of the visible tokens, the
+    selected ones last, at positions [KV, count] -> [KV].
     """
     grouped = q.view(keys.shape[0], -1, q.shape[-1])
     mass = selector.attention_logits(grouped, keys, scale).softmax(-1).mean(1)[:, keys.shape[1] - selected.shape[1] :]
-    after = torch.cat([selected[:, 1:], torch.full_like(selected[:, :1], recent_start)], -1)
-    return (mass * (after != selected + 1)).sum(-1)
+    recent = recent_start + torch.arange(AHEAD, device=selected.device).expand(selected.shape[0], -1)
+    after = torch.cat([selected, recent], -1)[:, AHEAD:]
+    return (mass * (after != selected + AHEAD)).sum(-1)

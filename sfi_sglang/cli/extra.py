@@ -16,12 +16,21 @@ def explained(app: Callable[[], None]) -> Callable[[], None]:
         try:
             app()
         except ModuleNotFoundError as error:
-            library = (error.name or "").split(".")[0]
-            if library not in _extra():
-                raise
-            raise RuntimeError(f'{library} is missing: pip install "sfi-sglang[bench]"') from None
+            raise RuntimeError(advice(error)) from None
 
     return run
+
+
+def advice(error: ModuleNotFoundError) -> str:
+    """How to install what is missing.
+
+    Raises:
+        ModuleNotFoundError: `error` itself, where it is none of the extra's libraries.
+    """
+    library = (error.name or "").split(".")[0]
+    if library not in _extra():
+        raise error
+    return f'{library} is missing: pip install "sfi-sglang[bench]"'
 
 
 def _extra() -> set[str]:

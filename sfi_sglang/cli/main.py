@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sfi_sglang.cli import agents, diagnosis, evals, stats
+from sfi_sglang.cli import agents, diagnosis, eval_all, evals, stats
 from sfi_sglang.cli.extra import explained
 from sfi_sglang.terminal import console, run_command_line
 
@@ -56,6 +56,7 @@ def serve(context: typer.Context) -> None:
 
 app.command()(diagnosis.doctor)
 app.command()(stats.stats)
+evals.app.command("all")(eval_all.everything)
 app.add_typer(evals.app, name="eval")
 app.command()(agents.agent)
 app.command()(agents.demo)

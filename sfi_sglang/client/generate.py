@@ -9,6 +9,14 @@ from sfi_sglang.client.endpoint import no_answer
 TIMEOUT = 600.0  # seconds; a long prompt on a slow machine
 
 
+class Refusal(RuntimeError):
+    """A request that the server did not take. status: of HTTP. reason: the server's own words, if it has any."""
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(f"server: {url} refused: {reason}")
+        self.status, self.reason = status, reason
+
+
 def generate(
     url: str,
     prompt: str | list[int],
@@ -27,7 +35,7 @@ def generate(
 
     Raises:
         ConnectionError: no answer.
-        RuntimeError: the server refused, with its reason.
+        Refusal: the server did not take it.
     """
     sampling = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": ignore_eos, "custom_params": {"sfi": sfi}}
     body: dict[str, Any] = {
@@ -42,7 +50,7 @@ def generate(
     except requests.RequestException as error:
         raise no_answer(f"{url}/generate", error) from None
     if not reply.ok:
-        raise RuntimeError(f"server: {url}/generate refused: {_reason(reply)}")
+        raise Refusal(f"{url}/generate", reply.status_code, _reason(reply))
     answer: dict[str, Any] = reply.json()
     return answer
 

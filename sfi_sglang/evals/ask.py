@@ -1,82 +1,63 @@
-"""Ask a server every question in every variant: a question's variants after each other, so that its prompt is prefilled
-once, and several questions at a time."""
+"""Ask a server all questions of some jobs, and tell beforehand how long it takes."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
 
-from sfi_sglang.client.generate import generate
+from rich.progress import Progress
+
+from sfi_sglang.evals.job import Job, Work
 from sfi_sglang.evals.outcomes import Outcome, Outcomes
-from sfi_sglang.evals.task import Item, Task
-from sfi_sglang.evals.variants import Variant
 
 
-class Question(Protocol):
-    """What an answer is known by, beside its task and variant."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-
-
-Asked = TypeVar("Asked", bound=Question)
-
-
-def ask_all(
-    task: str,
-    questions: Sequence[Asked],
-    variants: Sequence[Variant],
-    ask: Callable[[Asked, Variant], Outcome],
-    outcomes: Outcomes,
-    clients: int,
-    done: Callable[[], None] = lambda: None,
-) -> None:
-    """What `outcomes` has already is not asked again. done: called once a question.
+def ask_all(jobs: Sequence[Job], outcomes: Outcomes, bars: Progress, say: Callable[[str], None]) -> None:
+    """What `outcomes` has already is not asked again. The first question of every job tells how long the others take:
+    `say` gets that as a sentence, and the bar counts in these seconds.
 
     Raises:
-        ConnectionError, RuntimeError: as `ask` does; what was answered before is kept.
+        ConnectionError, RuntimeError: as the jobs do; what was answered before is kept.
     """
     known = outcomes.keys()
+    left = {job.task: job.left(known) for job in jobs}
+    if not any(left.values()):
+        return
+    bar = bars.add_task("one question of each task, to see how long they take", total=None)
+    pace, began = dict[str, float](), time.monotonic()  # pace: seconds by a question's size
+    for job in jobs:
+        for work in left[job.task][:1]:
+            bars.update(bar, description=f"{job.task}, the first of {len(left[job.task])}")
+            start = time.monotonic()
+            keep(job.answer(work), outcomes)
+            pace[job.task] = (time.monotonic() - start) / work.size
+    passed = time.monotonic() - began
+    seconds = {task: [pace[task] * work.size for work in found[1:]] for task, found in left.items() if found}
+    ahead = sum(map(sum, seconds.values()))
+    if ahead:
+        say(f"{duration(ahead)} for {sum(map(len, seconds.values()))} more questions")
+    bars.update(bar, total=passed + ahead, completed=passed)
+    for job in jobs:
+        rest = left[job.task][1:]
+        for number, (answers, cost) in enumerate(zip(answered(job, rest), seconds.get(job.task, []), strict=True), 2):
+            keep(answers, outcomes)
+            bars.update(bar, advance=cost, description=f"{job.task} {number}/{len(rest) + 1}")
 
-    def work(question: Asked) -> list[Outcome]:
-        key = (task, question.kind, question.length, question.seed)
-        return [ask(question, variant) for variant in variants if (*key, variant.label) not in known]
 
-    with ThreadPoolExecutor(clients) as pool:
+def answered(job: Job, left: Sequence[Work]) -> Iterator[list[Outcome]]:
+    """In the order of the questions, `clients` of them at once."""
+    with ThreadPoolExecutor(job.clients) as pool:
         try:
-            for answers in pool.map(work, questions):
-                for outcome in answers:
-                    outcomes.add(outcome)
-                done()
+            yield from pool.map(job.answer, left)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def answer(url: str, task: Task, item: Item, variant: Variant) -> Outcome:
-    """To one item of a task.
+def keep(answers: Iterable[Outcome], outcomes: Outcomes) -> None:
+    for outcome in answers:
+        outcomes.add(outcome)
 
-    Raises:
-        ConnectionError, RuntimeError: as `generate` does.
-    """
-    sfi = variant.sfi or False
-    for turn in item.turns:
-        generate(url, turn, 1, sfi)
-    reply = generate(url, item.prompt, item.tokens, sfi, regex=item.regex)
-    info = reply["meta_info"].get("sfi") or {}
-    text = reply["text"]
-    return Outcome(
-        task.name,
-        item.kind,
-        item.length,
-        item.depth,
-        item.seed,
-        variant.label,
-        task.right(item, text),
-        text,
-        info.get("fast_steps", 0),
-        info.get("slow_steps", 0),
-    )
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} seconds"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"

@@ -89,8 +89,6 @@ def answer(url: str, asked: Conversation, variant: Variant) -> Outcome:
 def cost(replies: Sequence[dict[str, Any]]) -> Turns:
     """replies: the `meta_info` of requests after the first turn."""
     reports = [reply["sfi"] for reply in replies if "sfi" in reply]
-    sums = {
-        name: sum(found[name] for found in reports) for name in ("prompt_tokens", "inherited_tokens", "slow_steps")
-    }
+    sums = {name: sum(found[name] for found in reports) for name in ("prompt_tokens", "inherited_tokens", "slow_steps")}
     seconds = [reply["first_token_latency"] for reply in replies if "first_token_latency" in reply]
     return Turns(requests=len(replies), first_token_seconds=seconds, **sums)

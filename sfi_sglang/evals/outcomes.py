@@ -1,85 +1,135 @@
 """What an evaluation leaves behind: a header line, then one JSON line an answer. A run of the same settings goes on
-where the last one was broken off."""
+where the last one was broken off, and a run of another task adds to it."""
 
-import json
-from dataclasses import asdict, dataclass
+import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
 
-@dataclass(frozen=True)
-class Outcome:
-    """One answer. right: to a task's item. chosen, divergence: by position, of the agreement (evals/agreement.py)."""
+from sfi_sglang.client.call import Record
+
+Key = tuple[str, str, int | None, int, str]
+
+
+class Turns(Record):
+    """What a conversation's requests after its first turn cost (evals/carry.py).
+
+    requests, prompt_tokens, inherited_tokens, slow_steps: sums over them, by the server's reports; 0 without SFI.
+    first_token_seconds: of each; empty from a server that tells none (without --enable-metrics).
+    """
+
+    requests: int
+    prompt_tokens: int
+    inherited_tokens: int
+    slow_steps: int
+    first_token_seconds: list[float]
+
+
+class Outcome(Record):
+    """One answer of one variant to one question.
+
+    length: tokens of the prompt, about; None where nobody chose it. depth: where the answer stands in it, 0 to 1.
+    right: of each thing that was asked for; empty where nothing was.
+    chosen, divergence, refreshes: by position, of a continued text (evals/agreement.py).
+    coverage: share of the attention at slow steps that the selection caught, [layers][KV heads] (evals/coverage.py).
+    """
 
     task: str
     kind: str
-    length: int
-    depth: float
+    length: int | None
     seed: int
     variant: str
-    right: bool | None = None
+    depth: float | None = None
+    right: list[bool] = Field(default_factory=list)
     text: str = ""
     fast_steps: int = 0
     slow_steps: int = 0
-    chosen: tuple[bool, ...] = ()
-    divergence: tuple[float, ...] = ()
+    chosen: list[bool] = Field(default_factory=list)
+    divergence: list[float] = Field(default_factory=list)
+    refreshes: list[int] = Field(default_factory=list)
+    coverage: list[list[float]] | None = None
+    turns: Turns | None = None
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> Key:
         return self.task, self.kind, self.length, self.seed, self.variant
+
+
+class Header(Record):
+    """settings: by task, what its answers depend on; its `variants` are requests by their labels. about: what each
+    variant is. refused: those that the server did not take, with its reasons."""
+
+    model: str
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    about: dict[str, str] = Field(default_factory=dict)
+    refused: dict[str, str] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
 
 
 class Outcomes:
     """The answers so far, and their file if there is one."""
 
-    def __init__(self, path: Path | None, settings: dict[str, Any], provenance: dict[str, Any]) -> None:
-        """settings: what the answers depend on.
-
+    def __init__(self, path: Path | None, model: str, provenance: dict[str, Any]) -> None:
+        """
         Raises:
-            ValueError: the file holds another evaluation's answers, or something else.
+            ValueError: the file holds another model's answers, or something else.
         """
         self.path, self.all = path, list[Outcome]()
-        if path is None:
-            return
-        header = {"settings": settings, "provenance": provenance}
-        if path.exists():
-            found, self.all = read(path)
-            if found["settings"] != settings:
-                raise ValueError(f"{path}: holds another evaluation's answers; give another file or remove it")
-            header = found
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [header, *map(asdict, self.all)]  # without a line that was cut short
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        self.header = Header(model=model, provenance=provenance)
+        if path and path.exists():
+            self.header, self.all = read(path)
+            if self.header.model != model:
+                raise ValueError(f"{path}: holds answers of {self.header.model}; give another folder or remove it")
+
+    def begin(self, task: str, settings: dict[str, Any], about: dict[str, str], refused: dict[str, str]) -> None:
+        """Before a task's first answer.
+
+        Raises:
+            ValueError: the file holds answers to this task under other settings; names them.
+        """
+        kept = self.header.settings.setdefault(task, settings)
+        if differing := [name for name in {**kept, **settings} if kept.get(name) != settings.get(name)]:
+            names = ", ".join(differing)
+            raise ValueError(f"{self.path}: holds answers with another {names}; give another folder or remove it")
+        self.header.about |= about
+        self.header.refused |= refused
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self.path.with_suffix(".new")  # a file that a break leaves half written is not the answers' own
+            whole.write_text("".join(map(_line, [self.header, *self.all])), encoding="utf-8")
+            os.replace(whole, self.path)
 
     def add(self, outcome: Outcome) -> None:
         self.all.append(outcome)
         if self.path:
-            with self.path.open("a") as file:
-                file.write(f"{json.dumps(asdict(outcome))}\n")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(outcome))
 
-    def keys(self) -> set[tuple[Any, ...]]:
+    def keys(self) -> set[Key]:
         return {outcome.key for outcome in self.all}
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
-    """Header and answers; a last line that was cut short is left out.
+def read(path: Path) -> tuple[Header, list[Outcome]]:
+    """A last line that was cut short is left out.
 
     Raises:
         ValueError: no file of an evaluation; names the line.
     """
-    first, *lines = path.read_text().splitlines() or [""]
+    first, *lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
     try:
-        header = json.loads(first)
-        if not isinstance(header, dict) or "settings" not in header:
-            raise ValueError
-    except ValueError:
+        header = Header.model_validate_json(first)
+    except ValidationError:
         raise ValueError(f"{path}:1: no file of `sfi-sglang eval`") from None
     found = []
     for number, line in enumerate(lines, 2):
         try:
-            values = json.loads(line)
-            found.append(Outcome(**{**values, **{key: tuple(values[key]) for key in ("chosen", "divergence")}}))
-        except (ValueError, TypeError, KeyError):
+            found.append(Outcome.model_validate_json(line))
+        except ValidationError:
             if number <= len(lines):
                 raise ValueError(f"{path}:{number}: no answer of `sfi-sglang eval`") from None
     return header, found
+
+
+def _line(record: Record) -> str:
+    return f"{record.model_dump_json(exclude_defaults=True)}\n"

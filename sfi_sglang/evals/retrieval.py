@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sfi_sglang.client.token_count import Count
-from sfi_sglang.evals.carry import question
 from sfi_sglang.evals.prose import hide, sentences
 from sfi_sglang.evals.task import Item, Task, randomness
 
@@ -41,8 +40,7 @@ class Retrieval(Task):
 
     def right(self, item: Item, text: str) -> bool:
         """The first numbers of the continuation are the right ones, whole and in order."""
-        wanted = re.findall(r"\d+", item.answer)
-        return re.findall(r"\d+", text)[: len(wanted)] == wanted
+        return tells(text, re.findall(r"\d+", item.answer))
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,15 @@ def variables(rng: random.Random) -> Asked:
 
 def code(place: str, number: str) -> str:
     return f"The access code of the {place} is {number}."
+
+
+def question(place: str) -> str:
+    return f"Question: What is the access code of the {place}?\nAnswer: The access code of the {place} is"
+
+
+def tells(text: str, numbers: list[str]) -> bool:
+    """Are the text's first numbers these, whole and in this order?"""
+    return re.findall(r"\d+", text)[: len(numbers)] == numbers
 
 
 def digits(rng: random.Random, many: int) -> list[str]:

@@ -1,99 +1,141 @@
-"""From answers to a table: shares with intervals, and the difference from dense over the same items."""
+"""From answers to numbers: every number that the report shows, as one JSON object."""
 
+import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from sfi_sglang.evals.outcomes import Outcome
-from sfi_sglang.evals.statistics import Estimate, difference, mean, share
+from sfi_sglang.client.call import Record
+from sfi_sglang.evals.continued import Agreement, Head, Since, agreement, heads, since_refresh
+from sfi_sglang.evals.outcomes import Header, Outcome
+from sfi_sglang.evals.statistics import Estimate, difference, share
 from sfi_sglang.evals.variants import DENSE
 
 ABLE = 0.9  # of a task's items that the dense model must get right before a comparison means anything
+LIVE = ("carry", "agents")  # tasks that are shown however few the dense model gets right
+AS_SERVED = ("sfi", "fresh")  # what SFI is called that is like a request which names no option but the budget
+DEPTHS = 4  # bins of the depth
+
+Answers = dict[tuple[int, int], bool]  # by the question's seed and the number of what was asked for
 
 
-@dataclass(frozen=True)
-class Row:
-    """One kind of task at one length. right: share of each variant. against: difference of each from dense, if dense
-    was asked. able: does the dense model manage the task?"""
+class Share(Record):
+    """right: share of the `n` answers of a variant. against: its difference from dense over the same items, None for
+    dense itself and where dense was not asked."""
+
+    variant: str
+    n: int
+    right: Estimate
+    against: Estimate | None
+
+
+class Row(Record):
+    """One kind of task at one length (tokens; None: nobody chose it). able: the dense model manages the task."""
+
+    task: str
+    kind: str
+    length: int | None
+    able: bool
+    shares: list[Share]
+
+
+class Depth(Record):
+    """Right answers of `n` by one variant, where the answer stands between `low` and `high` of the prompt (0 to 1)."""
 
     task: str
     kind: str
     length: int
-    trials: int
-    right: dict[str, Estimate]
-    against: dict[str, Estimate]
-    able: bool
+    variant: str
+    low: float
+    high: float
+    right: int
+    n: int
+
+
+class Carried(Record):
+    """What a carry mode's requests after the first turn cost. inherited: share of their prompt tokens.
+    first_token_seconds: their median, None from a server that tells none."""
+
+    variant: str
+    slow_steps: float
+    inherited: float
+    first_token_seconds: float | None
+
+
+class Summary(Record):
+    header: Header
+    rows: list[Row]
+    depths: list[Depth]
+    agreement: list[Agreement]
+    since_refresh: list[Since]
+    coverage: list[Head]
+    carry: list[Carried]
+
+
+def summarise(header: Header, outcomes: Sequence[Outcome]) -> Summary:
+    return Summary(
+        header=header,
+        rows=rows(outcomes),
+        depths=depths(outcomes),
+        agreement=agreement(outcomes),
+        since_refresh=since_refresh(outcomes),
+        coverage=heads(outcomes),
+        carry=carried(outcomes),
+    )
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[Row]:
-    """In the order in which the kinds were first answered."""
-    groups: dict[tuple[str, str, int], dict[str, dict[int, bool]]] = {}
+    """Task by task, its kinds in the order in which they were first answered; each row's variants too."""
+    groups: dict[tuple[str, str, int | None], dict[str, Answers]] = {}
     for outcome in outcomes:
-        if outcome.right is not None:
+        for number, right in enumerate(outcome.right):
             group = groups.setdefault((outcome.task, outcome.kind, outcome.length), {})
-            group.setdefault(outcome.variant, {})[outcome.seed] = outcome.right
-    return [_row(*key, answers) for key, answers in groups.items()]
+            group.setdefault(outcome.variant, {})[outcome.seed, number] = right
+    tasks = list(dict.fromkeys(task for task, _, _ in groups))
+    return [_row(*key, groups[key]) for key in sorted(groups, key=lambda key: tasks.index(key[0]))]
 
 
-def _row(task: str, kind: str, length: int, answers: dict[str, dict[int, bool]]) -> Row:
-    right = {variant: share(sum(found.values()), len(found)) for variant, found in answers.items()}
-    dense = answers.get(DENSE, {})
-    against = {}
-    for variant, found in answers.items():
-        both = [seed for seed in found if seed in dense]
-        if variant != DENSE and both:
-            against[variant] = difference([found[seed] for seed in both], [dense[seed] for seed in both])
-    able = DENSE in right and right[DENSE].value >= ABLE
-    return Row(task, kind, length, max(map(len, answers.values())), right, against, able)
+def _row(task: str, kind: str, length: int | None, answers: dict[str, Answers]) -> Row:
+    shares = [_share(variant, found, answers.get(DENSE, {})) for variant, found in answers.items()]
+    able = any(found.variant == DENSE and found.right.value >= ABLE for found in shares)
+    return Row(task=task, kind=kind, length=length, able=able, shares=shares)
 
 
-def markdown(found: Sequence[Row]) -> str:
-    """One table; rows that the dense model does not manage come last, by name only."""
-    able = [row for row in found if row.able]
-    lines = []
-    if able:
-        variants = list(able[0].right)
-        lines.append(f"| task | tokens | {' | '.join(variants)} |")
-        lines.append("|---|---|" + "---|" * len(variants))
-        for row in able:
-            cells = [cell(row, variant) for variant in variants]
-            lines.append(f"| {row.task}: {row.kind} | {row.length} | {' | '.join(cells)} |")
-        lines.append("")
-    if weak := [row for row in found if not row.able]:
-        names = (f"{row.task}: {row.kind} at {row.length} ({row.right[DENSE].value:.0%})" for row in weak)
-        lines.append(f"Not shown, as the dense model gets less than {ABLE:.0%} right: {', '.join(names)}.")
-    return "\n".join(lines) + "\n"
+def _share(variant: str, found: Answers, dense: Answers) -> Share:
+    both = [item for item in found if item in dense] if variant != DENSE else []
+    against = difference([found[item] for item in both], [dense[item] for item in both]) if both else None
+    return Share(variant=variant, n=len(found), right=share(sum(found.values()), len(found)), against=against)
 
 
-def agreement_markdown(outcomes: Iterable[Outcome]) -> str:
-    """Share of tokens that dense attention would have chosen too and mean divergence in nats, by kind of text; the
-    interval is of means over the texts, because a text's tokens are not independent."""
-    groups: dict[str, dict[str, list[Outcome]]] = {}
+def depths(outcomes: Iterable[Outcome]) -> list[Depth]:
+    counts: dict[tuple[str, str, int, str, int], list[bool]] = {}
     for outcome in outcomes:
-        if outcome.chosen:
-            groups.setdefault(outcome.variant, {}).setdefault(outcome.kind, []).append(outcome)
-    kinds = list(dict.fromkeys(kind for found in groups.values() for kind in found))
-    lines = [f"| variant | {' | '.join(kinds)} |"]
-    lines.append("|---|" + "---|" * len(kinds))
-    for variant, found in groups.items():
-        lines.append(f"| {variant} | {' | '.join(agreement_cell(found.get(kind, [])) for kind in kinds)} |")
-    return "\n".join(lines) + "\n"
+        if outcome.depth is not None and outcome.length is not None:
+            bin = min(int(outcome.depth * DEPTHS), DEPTHS - 1)
+            key = (outcome.task, outcome.kind, outcome.length, outcome.variant, bin)
+            counts.setdefault(key, []).extend(outcome.right)
+    return [
+        Depth(
+            task=task, kind=kind, length=length, variant=variant,
+            low=bin / DEPTHS, high=(bin + 1) / DEPTHS, right=sum(found), n=len(found),
+        )
+        for (task, kind, length, variant, bin), found in counts.items()
+    ]  # fmt: skip
 
 
-def agreement_cell(found: Sequence[Outcome]) -> str:
-    if not found:
-        return ""
-    chosen = mean([sum(outcome.chosen) / len(outcome.chosen) for outcome in found])
-    nats = mean([sum(outcome.divergence) / len(outcome.divergence) for outcome in found])
-    interval = f" ({max(chosen.low, 0):.1%} to {min(chosen.high, 1):.1%})" if len(found) > 1 else ""
-    return f"{chosen.value:.1%}{interval}, {nats.value:.3f} nats"
+def carried(outcomes: Iterable[Outcome]) -> list[Carried]:
+    by_variant: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.turns:
+            by_variant.setdefault(outcome.variant, []).append(outcome)
+    return [_carried(variant, found) for variant, found in by_variant.items()]
 
 
-def cell(row: Row, variant: str) -> str:
-    """Share right, and the difference from dense in points with its interval of 95%."""
-    if variant not in row.right:
-        return ""
-    text = f"{row.right[variant].value:.1%}"
-    if variant in row.against:
-        gap = row.against[variant]
-        text += f" ({100 * gap.value:+.1f}, {100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-    return text
+def _carried(variant: str, found: Sequence[Outcome]) -> Carried:
+    turns = [outcome.turns for outcome in found if outcome.turns]
+    requests, prompts = (sum(getattr(turn, name) for turn in turns) for name in ("requests", "prompt_tokens"))
+    seconds = [value for turn in turns for value in turn.first_token_seconds]
+    return Carried(
+        variant=variant,
+        slow_steps=sum(turn.slow_steps for turn in turns) / requests,
+        inherited=sum(turn.inherited_tokens for turn in turns) / prompts if prompts else 0.0,
+        first_token_seconds=statistics.median(seconds) if seconds else None,
+    )

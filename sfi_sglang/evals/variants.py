@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "pages": ({"fast": "pages"}, "pages of 16 tokens chosen anew at every step by the bounds of their keys (Quest)"),
     "oracle": ({"fast": "oracle"}, "the tokens that get most attention, chosen anew at every step: the upper bound"),
     "span 8": ({"selector": "span8"}, "a chosen token brings the 8 after it"),
-    "span 32": ({"selector": "span32"}, "a chosen token brings the 32 after it"),
+    "span 16": ({"selector": "span16"}, "a chosen token brings the 16 after it"),
     "span 64": ({"selector": "span64"}, "a chosen token brings the 64 after it"),
     "W 1": ({"queries": 1}, "the prompt's last token alone chooses first"),
     "W 4": ({"queries": 4}, "the prompt's last 4 tokens choose first"),
@@ -59,7 +59,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 SETS = {
     "plain": ("sfi", WINDOW),
     "controls": ("sfi", WINDOW, "periodic", "random", "structural", "drift", "unrepaired", "pages", "oracle"),
-    "selectors": ("sfi", "plain top-k", "paper", "span 8", "span 32", "span 64", "W 1", "W 4"),
+    "selectors": ("sfi", "plain top-k", "paper", "span 8", "span 16", "span 64", "W 1", "W 4"),
     "carry": ("sfi", "inherit", "merge"),
     "budgets": ("64", "128", "256", "512", "1024", "2048", "4096"),
     "segments": tuple(f"every {most}" for most in SEGMENTS),

@@ -27,7 +27,7 @@ class Evidence:
 
     rows: int
     positions: Tensor | None = None
-    width: int = 16
+    width: int = 32
 
 
 @dataclass(frozen=True)

@@ -1,49 +1,13 @@
 """The page of the benchmark's report, in a real browser."""
 
 import json
-from html.parser import HTMLParser
-
-import pytest
 
 from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.report import page, write_report
 from sfi_sglang.trajectory.summary import summarise
 from tests.chromium import measure, render
 from tests.made_runs import both, failing, idle, made, results
-
-
-class Page(HTMLParser):
-    """Numbers by key, JSON by id, and the text of the headline."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.numbers, self.data, self.classes, self.bad = [], {}, [], 0
-        self.text, self.where = {}, None
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.classes += (found.get("class") or "").split()
-        self.where = (tag, found)
-
-    def handle_endtag(self, tag):
-        self.where = None
-
-    def handle_data(self, data):
-        tag, found = self.where or (None, {})
-        if tag == "span" and "data-key" in found:
-            self.numbers.append((found["data-key"], float(found["data-scale"]), data))
-        elif tag == "script" and found.get("type") == "application/json":
-            self.data[found["id"]] = json.loads(data)
-        elif tag == "h1":
-            self.text["headline"] = data
-        self.where = self.where if tag == "script" else None
-
-
-def look_up(summary, key):
-    for name in key.split("."):
-        summary = summary[int(name)] if isinstance(summary, list) else summary[name]
-    return summary
+from tests.report_page import Page, wrong_numbers
 
 
 def test_page_in_chromium(tmp_path):
@@ -64,14 +28,8 @@ def test_page_in_chromium(tmp_path):
     assert "failed" in shown.classes
     assert shown.classes.count("bad") >= 3  # cell, pair, error
 
-    numbers = [
-        (look_up(summary, key) * scale, text) for key, scale, text in shown.numbers if key.split(".")[-1] not in WORDS
-    ]
-    assert len(numbers) > 150
-    for value, text in numbers:
-        digits = text.strip("x%").replace(",", "")
-        unit = 10 ** -len(digits.partition(".")[2])
-        assert float(digits) == pytest.approx(value, abs=0.501 * unit), text
+    assert wrong_numbers(shown, summary, WORDS) == []
+    assert len(shown.numbers) > 150
 
 
 WORDS = ("mode", "trajectory", "error", "field", "this", "other")

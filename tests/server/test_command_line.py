@@ -27,7 +27,7 @@ def sfi_sglang(arguments: str, cwd: Path, **env: str) -> subprocess.CompletedPro
     [
         (f"demo --server {DEAD}", SILENCE),
         (f"agent repo --server {DEAD}/v1", SILENCE),
-        (f"eval needle --server {DEAD}", SILENCE),
+        (f"eval retrieval --server {DEAD}", SILENCE),
         ("eval carry --server 127.0.0.1:9", SILENCE),
         (f"stats --server {DEAD}/v1/", SILENCE),
         ("stats --server ftp://127.0.0.1", "server: 'ftp://127.0.0.1' is no URL like http://127.0.0.1:30000"),
@@ -40,7 +40,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path, arguments, line):
 
 @pytest.mark.parametrize("lengths", ["foo", "0", "2000,,4000", "1.5"])
 def test_wrong_lengths_name_the_option(tmp_path, lengths):
-    ended = sfi_sglang(f"eval needle --lengths {lengths}", tmp_path)
+    ended = sfi_sglang(f"eval retrieval --lengths {lengths}", tmp_path)
     assert ended.returncode == 2 and "--lengths" in ended.stderr and "Traceback" not in ended.stderr
 
 

@@ -24,26 +24,6 @@ def run(*arguments) -> str:
     return result.output
 
 
-def test_eval_needle(server, tmp_path):
-    out = tmp_path / "needle.json"
-    printed = run("eval", "needle", "--server", server, "--lengths", "600", "--trials", 2, "--budget", 64, "--out", out)
-    scores = json.loads(out.read_text())["scores"]
-    assert [score["variant"] for score in scores] == ["dense", "span 64", "paper 64", "sink+recent 320"]
-    assert all(f"{score['found']}/2" in printed for score in scores)
-    assert scores[1]["fast_steps"] > 0 and scores[0]["fast_steps"] == 0
-
-
-def test_eval_carry(server, tmp_path):
-    out = tmp_path / "carry.json"
-    sizes = ["--tokens", 1200, "--turns", 2, "--conversations", 1, "--budget", 64]
-    printed = run("eval", "carry", "--server", server, *sizes, "--out", out)
-    results = {result["mode"]: result for result in json.loads(out.read_text())["results"]}
-    assert list(results) == ["dense", "fresh", "inherit", "merge"]
-    assert results["inherit"]["inherited_share"] > 0.3 and results["merge"]["inherited_share"] > 0.3
-    assert results["fresh"]["inherited_share"] == results["dense"]["inherited_share"] == 0
-    assert f"{results['dense']['found']}/3" in printed
-
-
 def test_stats(server):
     sfi = {"budget": 64, "recent": 64, "carry": "inherit", "min_gap": 1, "max_segment": 4}
     generate(server, story(40), sfi, tokens=12)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 CONTENT = (
     "sfi_sglang/py.typed", "sfi_sglang/kernels/decode.py", "sfi_sglang/agents/loop.py",
     "sfi_sglang/integration/platform/cpu.py", "sfi_sglang/trajectory/cli.py",
-    "sfi_sglang/trajectory/templates/page.html", f"sfi_sglang-{__version__}.dist-info/licenses/LICENSE",
+    "sfi_sglang/report/templates/page.html", f"sfi_sglang-{__version__}.dist-info/licenses/LICENSE",
 )  # fmt: skip
 
 

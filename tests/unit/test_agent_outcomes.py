@@ -77,7 +77,7 @@ def test_the_demo_closes_with_gain_cost_and_next():
     assert gained.startswith("Gained: 16.0 tokens/s while decoding, dense 8.0 (2.00 times); 1 at once 50.0, dense 20.0")
     assert "(2.50 times). 5 of 8 steps were fast, at 6,000 tokens" in gained
     assert cost.startswith("Cost: right answers dense 1/1, SFI 0/1; 0 of 1 texts the same. Transcripts: runs/demo")
-    assert following.startswith("Next: `sfi-sglang eval needle`")
+    assert following.startswith("Next: `sfi-sglang eval all --quick`")
 
 
 def test_the_demo_claims_no_gain_where_sfi_never_acted():

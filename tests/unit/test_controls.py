@@ -56,12 +56,12 @@ def test_pages_are_chosen_whole_by_their_bounds(length, kv_heads, group, seed):
 
 
 def test_drift_is_the_mass_on_the_last_tokens_of_spans():
-    selected = torch.tensor([[5, 6, 7, 20, 30, 31]])
-    keys = torch.zeros(1, 10, 4)  # four others before the selected ones, all alike
+    selected = torch.tensor([[5, 6, 7, 8, 9, 20, 29, 30, 31]])
+    keys = torch.zeros(1, 13, 4)  # four others before the selected ones, all alike
     q = torch.ones(2, 4)
     found = controls.drift(q, keys, selected, recent_start=32, scale=1.0)
-    torch.testing.assert_close(found, torch.tensor([0.2]))  # 7 and 20; 31 goes on in the recent tokens
-    keys[0, 7] = 50.0  # at position 20
+    torch.testing.assert_close(found, torch.tensor([4 / 13]))  # 7, 8, 9 and 20; 29 to 31 go on in the recent tokens
+    keys[0, 9] = 50.0  # at position 20
     torch.testing.assert_close(controls.drift(q, keys, selected, 32, 1.0), torch.tensor([1.0]))
 
 

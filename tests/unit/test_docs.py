@@ -3,15 +3,18 @@
 import argparse
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import sglang
+from typer.main import get_command
 
 from sfi_sglang import METRIC_PREFIX
 from sfi_sglang.api import metrics
 from sfi_sglang.api.options import PRESETS, SelectorOptions, SFIOptions
 from sfi_sglang.api.settings import EXECUTORS, Settings
+from sfi_sglang.cli.main import app
+from sfi_sglang.evals import variants
 from sfi_sglang.integration import server_args
 from sfi_sglang.scheduling.request_state import RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
@@ -26,7 +29,7 @@ PAGES = [
 ]
 HISTORY = ROOT / "CHANGELOG.md"  # may name what is gone
 SGLANG = Path(sglang.__path__[0])
-EXAMPLES = {"config.json", "tokenizer.json", "result.json", "long.txt"}  # of a model, of a user
+EXAMPLES = {"config.json", "tokenizer.json", "result.json", "long.txt", "summary.json", "report.md"}  # not ours to keep
 SUFFIXES = "py|md|json|svg|toml|txt"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -143,6 +146,17 @@ def test_every_flag_is_documented_with_its_default():
         variable, default = (cell.strip("`") for cell in table[flag][:2])
         assert default == str(action.default) == variables[variable], flag
     assert all(name in table["--sfi-executor"][2] for name in EXECUTORS)
+
+
+def test_every_option_of_eval_is_documented():
+    text = (ROOT / "docs" / "evaluation.md").read_text()
+    group: Any = get_command(app)
+    commands = group.commands["eval"].commands
+    options = {option for command in commands.values() for each in command.params for option in each.opts}
+    assert {"--quick", "--transcripts", "--tasks"} < options
+    assert [option for option in options - {"--help"} if f"`{option}`" not in text] == []
+    assert [name for name in commands if f"`eval {name}`" not in text] == []
+    assert [name for name in variants.SETS if f"`{name}`" not in text] == []
 
 
 def test_every_field_of_the_report_is_documented():

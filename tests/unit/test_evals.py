@@ -1,7 +1,6 @@
-"""Tasks whose answers stand in their prompts, statistics against their definitions, and files that are gone on with."""
+"""Tasks whose answers stand in their prompts, and statistics against their definitions."""
 
 import itertools
-import json
 import math
 import random
 import re
@@ -10,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from sfi_sglang.cli.evals import TASKS
 from sfi_sglang.client.token_count import estimate, from_tokenizer
-from sfi_sglang.evals import agreement, carry
-from sfi_sglang.evals.outcomes import Outcome, Outcomes
+from sfi_sglang.evals import agreement, texts
+from sfi_sglang.evals.carry import FACTS, conversation
 from sfi_sglang.evals.prose import hide
-from sfi_sglang.evals.statistics import difference, mean, share
-from sfi_sglang.evals.summary import agreement_markdown, markdown, rows
+from sfi_sglang.evals.retrieval import tells
+from sfi_sglang.evals.statistics import T, Z, difference, mean_over, share, share_over
 from sfi_sglang.evals.variants import CHANGES, SETS, variants
 from sfi_sglang.serving.embedded_model import embedded_model
 
@@ -97,49 +97,39 @@ def test_the_interval_of_a_difference_holds_the_truth():
     assert difference([True] * 200, [True] * 200).low > -0.02
 
 
-def test_means():
-    found = mean([0.9, 1.0, 0.8])
-    assert found.value == pytest.approx(0.9) and found.high - found.value == pytest.approx(1.96 * 0.1 / math.sqrt(3))
-    assert mean([0.5]).low == -math.inf
+def test_means_are_as_sure_as_their_groups_are_many():
+    found = mean_over([(0.9, 1), (1.0, 1), (0.8, 1)])
+    assert found.value == pytest.approx(0.9) and found.high - found.value == pytest.approx(T[1] * 0.1 / math.sqrt(3))
+    assert pytest.approx(student.ppf(0.975, range(1, len(T) + 1)), abs=1e-3) == T
+    assert mean_over([(0.0, 4), (1.0, 4)] * 40).high == pytest.approx(0.125 + Z * 0.125 / math.sqrt(79))
+    alone = mean_over([(0.5, 1)])
+    assert (alone.value, alone.low, alone.high) == (0.5, None, None)
 
 
-def outcome(variant: str, seed: int, right: bool, kind: str = "single") -> Outcome:
-    return Outcome("retrieval", kind, 2000, 0.5, seed, variant, right, "text\u2028more", 3, 1)
+def test_the_interval_of_a_mean_over_texts_holds_the_truth():
+    """Simulated texts, each with a share of its own: tokens taken as independent would miss the truth far oftener."""
+    rng, missed, runs = random.Random(2), 0, 1000
+    for _ in range(runs):
+        shares = [min(1.0, max(0.0, rng.gauss(0.8, 0.1))) for _ in range(6)]
+        found = share_over([(sum(rng.random() < each for _ in range(100)), 100) for each in shares])
+        missed += not found.low <= 0.8 <= found.high
+    assert 0.02 < missed / runs < 0.08
 
 
-def test_a_broken_off_file_is_gone_on_with(tmp_path):
-    path, settings = tmp_path / "a" / "answers.jsonl", {"budget": 512}
-    kept = Outcomes(path, settings, {"machine": "m"})
-    kept.add(outcome("dense", 1, True))
-    kept.add(Outcome("agreement", "code", 9, 1.0, 1, "sfi", chosen=(True, False), divergence=(0.0, 0.5)))
-    path.write_text(path.read_text() + '{"task": "retr')
-    again = Outcomes(path, settings, {"machine": "another"})
-    assert again.all == kept.all
-    again.add(outcome("sfi", 1, False))
-    assert Outcomes(path, settings, {}).all == [*kept.all, outcome("sfi", 1, False)]
-    assert json.loads(path.read_text().split("\n")[0])["provenance"] == {"machine": "m"}
-    with pytest.raises(ValueError, match="another evaluation"):
-        Outcomes(path, {"budget": 64}, {})
-    for text, line in (("", 1), ("[]\n", 1), (path.read_text().replace('"kind": "code"', "oops"), 3)):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=rf"answers.jsonl:{line}: no"):
-            Outcomes(path, settings, {})
+def test_texts_that_are_all_right_are_not_sure():
+    assert share_over([(9, 9)] * 3).low == pytest.approx(share(27, 27).low) and share_over([(9, 9)] * 3).high == 1
 
 
-def test_a_table_shows_what_the_dense_model_can_do():
-    answers = [outcome("dense", seed, True) for seed in range(20)]
-    answers += [outcome("sfi", seed, seed > 0) for seed in range(20)]
-    answers += [outcome(variant, seed, seed < 10, "multi-key") for variant in ("dense", "sfi") for seed in range(20)]
-    able, weak = rows(answers)
-    assert able.able and not weak.able and able.trials == 20
-    assert able.against["sfi"].value == pytest.approx(-0.05) and "dense" not in able.against
-    text = markdown([able, weak])
-    assert "| retrieval: single | 2000 | 100.0% | 95.0% (-5.0, " in text
-    assert "less than 90% right: retrieval: multi-key at 2000 (50%)" in text and "| retrieval: multi-key" not in text
-    compared = [
-        Outcome("agreement", "code", 9, 1.0, s, "sfi", chosen=(True, s > 0), divergence=(0.0, 0.2)) for s in (0, 1)
-    ]
-    assert "| sfi | 75.0% (26.0% to 100.0%), 0.100 nats |" in agreement_markdown(compared)
+def test_a_conversations_facts_are_in_its_first_turn():
+    count = estimate()
+    made = conversation(2000, 4, 7, count)
+    assert made == conversation(2000, 4, 7, count) and made.prompts != conversation(2000, 4, 8, count).prompts
+    assert len(made.prompts) == 3 and len(made.asked) == FACTS and made.kind == "told in turn 1 of 4"
+    for prompt, fact in made.asked:
+        assert made.prompts[0].count(fact) == prompt.count(fact) == 1 and abs(count(prompt) - 2000) < 200
+    for earlier, later in itertools.pairwise([*made.prompts, made.asked[0][0]]):
+        assert later.startswith(earlier)
+    assert tells(" 48213.\nThe 9", ["48213"]) and not tells("482134", ["48213"]) and not tells("", ["1"])
 
 
 def test_variants_have_the_same_budget_and_are_accepted():
@@ -150,9 +140,9 @@ def test_variants_have_the_same_budget_and_are_accepted():
         assert made[0].sfi is None and len({variant.label for variant in made}) == len(made)
         for variant in made[1:]:
             options = parse_sfi(variant.sfi)
-            if variant.label not in ("half", "double"):
+            if not variant.label.isdecimal():
                 assert options.dense_limit == 4 + 256 + 512
-    assert set().union(*SETS.values()) == set(CHANGES)
+    assert {label for label in set().union(*SETS.values()) if not label.isdecimal()} == set(CHANGES)
 
 
 def logprobs(*given: float) -> list[tuple[float, int, None]]:
@@ -169,21 +159,14 @@ def test_divergence():
 
 def test_transcripts_that_are_none_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"no \.json file"):
-        agreement.transcripts("http://unused", tmp_path)
+        texts.transcripts("http://unused", tmp_path)
     file = tmp_path / "a.json"
-    for text, words in (
+    for content, words in (
         ("{", "no JSON"),
         ("[]", "no list of"),
         ('{"messages": "x"}', "no list of"),
         ("3", "no list of"),
     ):
-        file.write_text(text)
+        file.write_text(content)
         with pytest.raises(ValueError, match=rf"a\.json: {words}"):
-            agreement.transcripts("http://unused", tmp_path)
-
-
-def test_a_server_without_metrics_tells_no_time_to_the_first_token():
-    reply = {"text": "", "meta_info": {"prompt_tokens": 9}}
-    assert carry.summarize("dense", 1, 3, [reply]).first_token_seconds is None
-    timed = {"text": "", "meta_info": {"first_token_latency": 0.5}}
-    assert carry.summarize("dense", 1, 3, [reply, timed]).first_token_seconds == 0.5
+            texts.transcripts("http://unused", tmp_path)

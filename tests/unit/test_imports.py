@@ -21,11 +21,12 @@ MAY_IMPORT = {  # beside itself and the root modules
     "integration": {"api", "selection", "kernels", "scheduling", "attention"},
     "frontend": {"api"},
     "client": set(),
+    "report": set(),
     "serving": {"client", "integration"},  # it checks the server's environment before it starts one
     "agents": {"client", "serving", "frontend"},
-    "evals": {"client", "serving", "agents"},
-    "trajectory": {"client", "serving", "agents"},
-    "cli": {*CORE, "client", "serving", "agents", "evals", "trajectory"},
+    "evals": {"client", "serving", "agents", "report"},
+    "trajectory": {"client", "serving", "agents", "report"},
+    "cli": {*CORE, "client", "serving", "agents", "report", "evals", "trajectory"},
 }
 ROOT_MODULES = {"sglang_symbols", "terminal"}
 MOST_LINES = 250
@@ -33,10 +34,9 @@ WITH_SGLANG = {"flashinfer"}  # its dependency where a GPU is
 WITHOUT_EXTRA = (
     "cli.main",
     "serving.server",
-    "evals.needle",
-    "evals.carry",
-    "evals.agreement",
-    "evals.ask",
+    "cli.eval_run",
+    "evals.jobs",
+    "evals.report",
     "integration.plugin",
     "frontend",
     "cli.bench",

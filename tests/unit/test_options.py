@@ -18,7 +18,7 @@ def test_off_on_and_defaults():
 
 COUNT = "expected a whole number from 1 to 1048576, got"
 STAGES = (
-    "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span, span8, span32, span64)"
+    "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span, span8, span16, span64)"
 )
 OPTIONS = (
     "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector, queries, fast, detail)"
@@ -129,12 +129,12 @@ def test_presets_and_stage_lists():
     assert not any(dict(parse_sfi({"selector": "plain"}).selector).values())
 
 
-@pytest.mark.parametrize(("name", "width"), [("span", 16), ("span8", 8), ("span32", 32), ("span64", 64), ("plain", 0)])
+@pytest.mark.parametrize(("name", "width"), [("span", 32), ("span8", 8), ("span16", 16), ("span64", 64), ("plain", 0)])
 def test_a_span_has_a_width(name, width):
     for value in (name, {"span": width}):
         selector = parse_sfi({"selector": value}).selector
         assert (selector.span, selector.name()) == (width, name)
-    assert parse_sfi({"selector": {"span": bool(width)}}).selector.span == 16 * bool(width)
+    assert parse_sfi({"selector": {"span": bool(width)}}).selector.span == 32 * bool(width)
 
 
 @given(st.integers(1, 100_000), st.integers(0, 64), st.integers(1, 4096))

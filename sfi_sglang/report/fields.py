@@ -1,10 +1,10 @@
 """How a number or a text of the summary becomes a field of a table, with the key under which the summary has it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sfi_sglang.trajectory.headline import NAMES
+from sfi_sglang.report.modes import NAMES
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Table:
     title: str
     note: str
     head: tuple[str, ...]
-    rows: list[tuple[Field, ...]]
+    rows: Sequence[tuple[Field, ...]]
 
 
 def number(value: float) -> str:
