@@ -193,7 +193,7 @@ def test_prompt_evidence(agreement, count, candidates, dim, seed):
 
 @pytest.mark.parametrize(
     "name",
-    ["plain", "span", "span8", "span32", "span64", "paper", "prior", "exclusion", "nms+span16", "prior+nms+span"],
+    ["plain", "span", "span8", "span16", "span64", "paper", "prior", "exclusion", "nms+span16", "prior+nms+span"],
 )
 @settings(max_examples=6)  # of each
 @given(
