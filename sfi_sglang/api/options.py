@@ -11,7 +11,7 @@ SPANS = {"span": 32, "span8": 8, "span16": 16, "span64": 64}  # stage names: tok
 PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
 EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
-PROMPT_QUERIES = 16  # W: evidence rows per query head at the end of a prefill
+PROMPT_QUERIES = 16  # most of them (W): evidence rows per query head at the end of a prefill
 
 
 class _Strict(BaseModel):
@@ -74,7 +74,7 @@ class SFIOptions(_Strict):
     )
     repair: bool = Field(True, description="refreshes compute the K and V of the fast steps before them anew, densely")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
-    queries: int = Field(PROMPT_QUERIES, ge=1, le=PROMPT_QUERIES, description="prompt tokens that choose first (W)")
+    queries: int = Field(4, ge=1, le=PROMPT_QUERIES, description="prompt tokens that choose first (W)")
     fast: Literal["memory", "oracle", "pages"] = Field(
         "memory", description="what fast steps see; the others choose anew at every step, to compare with"
     )

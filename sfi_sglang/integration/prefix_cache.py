@@ -5,7 +5,7 @@ from typing import Any
 
 from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
 
-from sfi_sglang.api.options import PROMPT_QUERIES, parse_sfi
+from sfi_sglang.api.options import parse_sfi
 from sfi_sglang.scheduling.request_state import requested
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
@@ -16,13 +16,13 @@ class SFIRadixCache(UnifiedRadixCache):
     store: SnapshotStore | None = None  # set by the plugin
 
     def match_prefix(self, params: Any) -> Any:
-        """A prompt that ends in a selection recomputes its last W tokens even when all of it is cached: the selection
-        needs their queries, and with fewer of them a warm run would select other tokens than a cold one. Any other is
-        matched like a dense one, for a prefill that is cut differently rounds differently."""
+        """A prompt that ends in a selection recomputes its last tokens, as many as the option `queries` says, even when
+        all of it is cached: with fewer queries a warm run would select other tokens than a cold one. Any other prompt
+        is matched like a dense one, for a prefill that is cut differently rounds differently."""
         if (req := params.req) is not None and (options := parse_sfi(requested(req))) is not None:
             total = len(req.origin_input_ids) + len(req.output_ids)
             if options.selects_at(total):
-                params = dataclasses.replace(params, key=params.key[: max(total - PROMPT_QUERIES, 0)])
+                params = dataclasses.replace(params, key=params.key[: max(total - options.queries, 0)])
         return super().match_prefix(params)
 
     def checkpoint(self, req: Any, *, up_to: int, **kwargs: Any) -> None:

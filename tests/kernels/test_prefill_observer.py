@@ -16,7 +16,7 @@ from tests.helpers import GPU
 DEVICE = "cuda" if GPU else "cpu"
 LAYERS, HEADS, KV, DIM = 2, 4, 2, 64
 LENGTHS, CONTEXT = [1100, 2100, 300, 900], 2 * EVIDENCE_PAGE + 300
-OPTIONS = SFIOptions(budget=64, recent=32)
+OPTIONS = SFIOptions(budget=64, recent=32, queries=PROMPT_QUERIES)
 SCALE = DIM**-0.5
 
 

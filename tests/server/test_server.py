@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.client.token_count import of_served_model
 from sfi_sglang.evals.items import answer
 from sfi_sglang.evals.retrieval import Retrieval
@@ -54,7 +55,7 @@ def test_two_runs_agree_cold_and_warm_and_through_prefill_chunks(server):
     flush(server)
     cold, warm = (generate(server, prompt, SMALL, tokens=48) for _ in range(2))
     assert cold["meta_info"]["prompt_tokens"] > CHUNK, "the prompt must take more than one prefill pass"
-    assert warm["meta_info"]["cached_tokens"] == cold["meta_info"]["prompt_tokens"] - 16
+    assert warm["meta_info"]["cached_tokens"] == cold["meta_info"]["prompt_tokens"] - SFIOptions().queries
     assert cold["text"] == warm["text"]
     assert cold["meta_info"]["sfi"] == warm["meta_info"]["sfi"]
 

@@ -136,6 +136,18 @@ def test_every_request_option_is_documented_with_its_default():
         assert f"`{word}`" in " ".join(table["selector"]), word
 
 
+def test_every_default_names_what_chose_it():
+    """A row may hold several options, its default as many values."""
+    chosen = {}
+    for names, cells in rows(ROOT / "docs" / "fidelity.md").items():
+        values = cells[0].replace("`", "").split(", ")
+        chosen.update(dict(zip(re.findall(r"\w+", names), ((value, cells[-1]) for value in values), strict=False)))
+    for name, default in SFIOptions():
+        shown = "span" if name == "selector" else str(default).lower()
+        assert chosen[name][0] == shown, name
+        assert "](" in chosen[name][1] or name in ("fast", "detail"), name
+
+
 def test_every_flag_is_documented_with_its_default():
     parser, defaults, table = argparse.ArgumentParser(), Settings(), rows(OPTIONS)
     server_args.add_arguments(parser, defaults)
