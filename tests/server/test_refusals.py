@@ -59,8 +59,11 @@ def test_200_malformed_values_are_refused_or_meant(server):
 def test_the_openai_client_learns_the_field(client, stream):
     wrong = {
         "sfi.budgt": ({"budgt": 512}, "did you mean budget?"),
-        "sfi.policy": ({"policy": "foo"}, 'expected one of sentence, structural, periodic, never, got "foo"'),
-        "sfi.selector.span": ({"selector": {"span": 1}}, "expected true or false, got 1"),
+        "sfi.policy": (
+            {"policy": "foo"},
+            'expected one of sentence, structural, periodic, random, drift, never, got "foo"',
+        ),
+        "sfi.selector.span": ({"selector": {"span": 1}}, "expected one of 0, 8, 16, 32, 64, got 1"),
         "sfi": ("yes", 'got "yes"'),
     }
     for param, (sfi, words) in wrong.items():
