@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-DENSE, WINDOW = "dense", "sink+recent"
+DENSE, WINDOW, TRADED = "dense", "sink+recent", "recent for budget"
 RECENT, MIN_GAP = 256, 16  # defaults of a request
+MORE_RECENT = 1024
 SEGMENTS = (4, 8, 16, 32, 64, 128)
 
 
@@ -25,9 +26,17 @@ def variants(budget: int, chosen: str = "plain") -> list[Variant]:
             made.append(Variant(name, {"budget": int(name)}, "SFI with this budget"))
         else:
             changes, about = CHANGES[name]
-            window = {"recent": RECENT + budget} if name == WINDOW else {}
-            made.append(Variant(name, {"budget": budget, **changes, **window}, about))
+            made.append(Variant(name, {"budget": budget, **changes, **of_budget(name, budget)}, about))
     return made
+
+
+def of_budget(name: str, budget: int) -> dict[str, Any]:
+    """What a variant sets by the budget: it sees as many tokens as SFI with `budget` and the default recent ones."""
+    if name == WINDOW:
+        return {"recent": RECENT + budget}
+    if name == TRADED:
+        return {"budget": max(budget + RECENT - MORE_RECENT, 1)}
+    return {}
 
 
 def of_steps(most: int) -> tuple[dict[str, Any], str]:
@@ -52,6 +61,9 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "span 64": ({"selector": "span64"}, "a chosen token brings the 64 after it"),
     "W 1": ({"queries": 1}, "the prompt's last token alone chooses first"),
     "W 16": ({"queries": 16}, "the prompt's last 16 tokens choose first"),
+    "recent 64": ({"recent": 64}, "fewer recent tokens, the same budget"),
+    "recent 1024": ({"recent": MORE_RECENT}, "more recent tokens, the same budget"),
+    TRADED: ({"recent": MORE_RECENT}, "1024 recent tokens and so much less budget: as many tokens in sight"),
     "merge": ({"carry": "merge"}, "what the last turn selected counts for more"),
     "inherit": ({"carry": "inherit"}, "only what the last turn selected, and new tokens, can be selected first"),
     **{f"every {most}": of_steps(most) for most in SEGMENTS},
@@ -60,6 +72,7 @@ SETS = {
     "plain": ("sfi", WINDOW),
     "controls": ("sfi", WINDOW, "periodic", "random", "structural", "drift", "unrepaired", "pages", "oracle"),
     "selectors": ("sfi", "plain top-k", "paper", "span 8", "span 16", "span 64", "W 1", "W 16"),
+    "recent": ("sfi", "recent 64", "recent 1024", TRADED),
     "carry": ("sfi", "inherit", "merge"),
     "budgets": ("64", "128", "256", "512", "1024", "2048", "4096"),
     "segments": tuple(f"every {most}" for most in SEGMENTS),
