@@ -16,6 +16,7 @@ from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.launch import FAST, MIXED, Launch
 from sfi_sglang.scheduling.request_state import Refresh
 from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import stage_mask
 
 SHAPES = {"qwen3-4b": (36, 32, 8, 128), "tiny": (2, 4, 2, 64)}  # layers, heads, KV heads, head dim
@@ -75,7 +76,7 @@ class Bench:
         self.metadata = PassMetadata(
             batch, self.limits.evidence_tokens, DEVICE, MIXED.waves * PROCESSORS // self.limits.kv_heads + batch, 1
         )
-        self.scale = self.limits.dim**-0.5
+        self.scoring = Scoring(self.limits.dim**-0.5)
 
     def fill(self, slow: int, fast: int) -> None:
         """`slow` slow rows, then `fast` fast ones, both with selections of random positions; the rest dense."""
@@ -104,7 +105,7 @@ class Bench:
             attention.start(self.req_pool_indices)
             for layer in range(self.limits.layers):
                 keys, values = self.keys[layer % 2], self.values[layer % 2]
-                out = attention.run(self.q, keys, values, layer, self.scale)
+                out = attention.run(self.q, keys, values, layer, self.scoring)
                 if merge:
                     self.workspace.observe(self.metadata, self.batch, layer)
                 if logits_out:
@@ -127,5 +128,5 @@ class Bench:
         slots = self.req_to_token[row][positions].long()
         heads = torch.arange(kv_heads, device=DEVICE)[:, None]
         k, v = (pool[layer % 2][slots, heads].double() for pool in (self.keys, self.values))
-        exact = (self.q[row].view(kv_heads, -1, self.limits.dim).double() @ k.mT * self.scale).softmax(-1) @ v
+        exact = (self.q[row].view(kv_heads, -1, self.limits.dim).double() @ k.mT * self.scoring.scale).softmax(-1) @ v
         return float((out.view_as(exact).double() - exact).norm() / exact.norm())

@@ -19,6 +19,7 @@ from rich.table import Table
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.selection import reuse, selector
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.snapshot_store import Inherited, Snapshot
 from sfi_sglang.terminal import console, progress
 
@@ -35,10 +36,10 @@ def first_selection(
     evidence = []
     for layer in range(LAYERS):
         if candidates is not None:
-            logits = selector.attention_logits(queries, reuse.gather_keys(keys, candidates[layer]), DIM**-0.5)
+            logits = selector.attention_logits(queries, reuse.gather_keys(keys, candidates[layer]), Scoring(DIM**-0.5))
             logits = reuse.mask_logits(logits, candidates[layer])
         else:
-            logits = selector.attention_logits(queries, keys, DIM**-0.5)[..., sink:recent_start]
+            logits = selector.attention_logits(queries, keys, Scoring(DIM**-0.5))[..., sink:recent_start]
         evidence.append(selector.power_mean(logits.log_softmax(-1), options.selector))
     merged = torch.stack(evidence)
     if mode == "merge":

@@ -29,6 +29,7 @@ from sfi_sglang.scheduling.request_state import RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import RowPlan, Step
 from sfi_sglang.selection.limits import MB, Limits
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.terminal import console, progress
 
 
@@ -52,7 +53,7 @@ class Turn:
         state.inherited = None if mode == "fresh" else self.inherited
         self.observer.begin([RowPlan(Step.SLOW, length, state, req_pool_index=0)], [self.new])
         for layer in range(self.limits.layers):
-            self.observer.observe(self.q, layer, self.limits.dim**-0.5)
+            self.observer.observe(self.q, layer, Scoring(self.limits.dim**-0.5))
         return state
 
 

@@ -124,7 +124,7 @@ def prompt(bench: Bench) -> Callable[[], None]:
     def run() -> None:
         for layer in range(shape.layers):
             line = bench.workspace.scores[0, layer, :, :count]
-            evidence.prompt_evidence(queries, bench.keys[layer % 2], slots, bench.scale, False, line)
+            evidence.prompt_evidence(queries, bench.keys[layer % 2], slots, bench.scoring, False, line)
 
     return run
 

@@ -29,6 +29,7 @@ from sfi_sglang.client.token_count import from_tokenizer
 from sfi_sglang.scheduling.enders import TokenKind
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.selection import selector
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.terminal import console, progress
 
@@ -99,7 +100,8 @@ def attention(q: Tensor, k: Tensor, scale: float, first: int, last: int) -> tupl
     """
     kv_heads, length, dim = k.shape
     queries = q.shape[1]
-    logits = selector.attention_logits(q.reshape(kv_heads, -1, dim), k, scale).view(kv_heads, -1, queries, length)
+    logits = selector.attention_logits(q.reshape(kv_heads, -1, dim), k, Scoring(scale))
+    logits = logits.view(kv_heads, -1, queries, length)
     future = torch.ones(queries, length, dtype=torch.bool).triu(length - queries + 1)
     log_p = logits.masked_fill_(future, -torch.inf).log_softmax(-1)[..., first:last]
     evidence = selector.power_mean(log_p.log_softmax(-1).transpose(1, 2), SelectorOptions())

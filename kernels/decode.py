@@ -24,6 +24,7 @@ from sfi_sglang.kernels.rows import (
     SINK,
     SPLIT,
 )
+from sfi_sglang.selection.scoring import Scoring
 
 LOG2E = tl.constexpr(1.4426950408889634)
 NOWHERE = tl.constexpr(1 << 14)  # a split beyond every row
@@ -185,7 +186,7 @@ def attend(
     rows: Tensor,
     pieces: Tensor,
     buffers: DecodeBuffers,
-    scale: float,
+    scoring: Scoring,
     splits: int,
     logits_out: bool,
     launch: Launch,
@@ -205,7 +206,7 @@ def attend(
     _attend[(kv_heads, pieces.shape[0]) if logits_out else (kv_heads, count, splits)](
         q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
+        scoring.scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
         KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
         BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,
         num_warps=launch.warps, num_stages=launch.stages, **CHAINED,

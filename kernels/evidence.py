@@ -16,6 +16,7 @@ from sfi_sglang.kernels.coverage import caught
 from sfi_sglang.kernels.decode import EMPTY, LOG2E, MIN_DOT, DecodeBuffers
 from sfi_sglang.kernels.launch import CHAINED, chained
 from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, EVIDENCE_AT, OLD_RECENT, STAGES
+from sfi_sglang.selection.scoring import Scoring
 
 LN2 = tl.constexpr(0.6931471805599453)
 
@@ -145,7 +146,9 @@ def _prompt_scores(
     tl.store(evidence + head.to(tl.int64) * stride_evidence + i, merged * LN2 / alpha, mask=i < candidates)
 
 
-def prompt_evidence(queries: Tensor, keys: Tensor, slots: Tensor, scale: float, agreement: bool, out: Tensor) -> None:
+def prompt_evidence(
+    queries: Tensor, keys: Tensor, slots: Tensor, scoring: Scoring, agreement: bool, out: Tensor
+) -> None:
     """Evidence of one layer at the end of a prompt.
 
     queries: [KV, R, D], the last W queries of each query head of a KV head. keys: the layer's pool [slots, KV, D].
@@ -159,7 +162,7 @@ def prompt_evidence(queries: Tensor, keys: Tensor, slots: Tensor, scale: float, 
     size = max(block, triton.cdiv(triton.cdiv(candidates, 64), block) * block)
     parts = torch.empty(triton.cdiv(candidates, size), kv_heads, m, device=queries.device)
     shape = {"KV": kv_heads, "R": count, "M": m, "D": dim, "BLOCK": block, "num_warps": 4}
-    scale_log2, stride = scale * LOG2E.value, slots.stride(0)
+    scale_log2, stride = scoring.scale * LOG2E.value, slots.stride(0)
     _prompt_lse[(kv_heads, parts.shape[0])](queries, keys, slots, parts, scale_log2, candidates, size, stride, **shape)
     _prompt_scores[(kv_heads, triton.cdiv(candidates, block))](
         queries, keys, slots, parts.logsumexp(0), out, scale_log2, 0.5 if agreement else 1.0,

@@ -14,6 +14,7 @@ from sfi_sglang.kernels.decode import EMPTY, LOG2E, DecodeBuffers
 from sfi_sglang.kernels.launch import CHAINED, WIDE, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
 from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
+from sfi_sglang.selection.scoring import Scoring
 
 QUERIES = 64  # query heads of a tile: the rows of one tl.dot
 
@@ -129,7 +130,7 @@ def attend_wide(
     rows: Tensor,
     pieces: Tensor,
     buffers: DecodeBuffers,
-    scale: float,
+    scoring: Scoring,
     splits: int,
 ) -> None:
     """Partial results of the wide rows, beside those of `decode.attend`, whose arguments these are.
@@ -142,7 +143,7 @@ def attend_wide(
     _attend_wide[(kv_heads, pieces.shape[0])](
         q, keys, values, req_to_token, req_pool_indices, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        scale * LOG2E.value, req_to_token.stride(0), buffers.logits.stride(0),
+        scoring.scale * LOG2E.value, req_to_token.stride(0), buffers.logits.stride(0),
         KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, BLOCK=WIDE.tokens(dim),
         SPLITS=splits, COLS=COLUMNS, num_warps=WIDE.warps, num_stages=WIDE.stages, **CHAINED,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.pack import pack
 from sfi_sglang.selection.limits import FLASHINFER_FLOATS, FLASHINFER_INTS
+from sfi_sglang.selection.scoring import Scoring
 
 PAGES = "_paged_kv_indices_buf"  # of a wrapper: the page numbers its next `run` reads; FlashInfer has no setter
 
@@ -103,10 +104,18 @@ class FlashInferAttention:
         positions = self.workspace.table.positions
         pack(positions, self.req_to_token, req_pool_indices, self.metadata.rows, self.indptr, self.pages)
 
-    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
+    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
+        """
+        Raises:
+            ValueError: the layer does more than scale its logits.
+        """
+        if not scoring.bare:
+            raise ValueError(
+                f"layer {layer} caps its attention logits, has sinks or FP8 scales: use --sfi-executor triton"
+            )
         limits = self.workspace.limits
         setattr(self.wrapper, PAGES, self.pages[layer])
         per_head = q.view(-1, limits.heads // limits.kv_heads, limits.dim)
         pages = tuple(pool.view(-1, 1, 1, limits.dim) for pool in (keys, values))
-        out: Tensor = self.wrapper.run(per_head, pages, q_scale=scale)
+        out: Tensor = self.wrapper.run(per_head, pages, q_scale=scoring.scale)
         return out.view(q.shape)

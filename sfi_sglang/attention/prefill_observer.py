@@ -14,6 +14,7 @@ from sfi_sglang.kernels.evidence import prompt_evidence
 from sfi_sglang.scheduling.request_state import RequestState
 from sfi_sglang.scheduling.step_planner import RowPlan, Step
 from sfi_sglang.selection import reuse, selector
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
@@ -42,14 +43,17 @@ class PrefillObserver:
         self.group = limits.heads // limits.kv_heads
         self.metadata = PassMetadata(limits.requests, limits.evidence_tokens, workspace.scores.device)
         self.prompts: list[Prompt] = []
+        self.scorings: dict[int, Scoring] = {}
 
-    def compile(self) -> None:
-        """Build the kernels at the server's start, not in its first request."""
+    def compile(self, scoring: Scoring, dtype: torch.dtype) -> None:
+        """Build the kernels at the server's start, not in its first request. scoring: like the layers'. dtype: of the
+        queries."""
         keys = self.keys(0)
         slots = torch.full((self.limits.kv_heads, EVIDENCE_PAGE), -1, dtype=torch.int32, device=keys.device)
         scores = self.workspace.scores[0, 0, :, :EVIDENCE_PAGE]
-        queries = keys.new_zeros(self.limits.kv_heads, PROMPT_QUERIES * self.group, self.limits.dim)
-        prompt_evidence(queries, keys, slots, 1.0, False, scores)
+        shape = (self.limits.kv_heads, PROMPT_QUERIES * self.group, self.limits.dim)
+        queries = torch.zeros(shape, dtype=dtype, device=keys.device)
+        prompt_evidence(queries, keys, slots, scoring, False, scores)
 
     def begin(self, rows: Sequence[RowPlan], counts: Sequence[int]) -> None:
         """Before the first layer. counts: new tokens of each row."""
@@ -71,19 +75,20 @@ class PrefillObserver:
                 tokens = self.req_to_token[row.req_pool_index]
                 self.prompts.append(Prompt(state, queries, row.length, selection, tokens))
 
-    def observe(self, q: Tensor, layer: int, scale: float) -> None:
+    def observe(self, q: Tensor, layer: int, scoring: Scoring) -> None:
         """After layer `layer` of a prefill pass; q [tokens, heads, D]. The evidence waits for the last layer: there is
         room for one long context's, and prompts that end in one pass take turns."""
+        self.scorings[layer] = scoring
         for prompt in self.prompts:
             prompt.state.keep_tail(layer, q[prompt.queries])
         if layer == self.limits.layers - 1:
             for prompt in self.prompts:
                 if prompt.selection is not None and prompt.tokens is not None:
-                    self._select(prompt, prompt.selection, prompt.tokens, scale)
+                    self._select(prompt, prompt.selection, prompt.tokens)
             self._refresh()
             self.prompts = []
 
-    def _select(self, prompt: Prompt, selection: DeviceSelection, tokens: Tensor, scale: float) -> None:
+    def _select(self, prompt: Prompt, selection: DeviceSelection, tokens: Tensor) -> None:
         """Select for a prompt that ends here: at once from inherited candidates, else with the next `_refresh`."""
         state, options, scores = prompt.state, prompt.state.options, self.workspace.scores[0]
         positions = reuse.inherited_candidates(state.inherited, options, prompt.length)
@@ -91,7 +96,7 @@ class PrefillObserver:
         if positions is not None:
             slots = tokens[positions.clamp_min(0)].masked_fill(positions == reuse.NOWHERE, -1)
             found = torch.empty(slots.shape, device=slots.device)
-            self._read(state, slots, scale, found)
+            self._read(state, slots, found)
             picks = selector.select(found, 0, refresh.keep, options.selector, positions)
             selection.table.positions[selection.line, :, :, : refresh.keep] = picks
         else:
@@ -101,18 +106,18 @@ class PrefillObserver:
             start = self.metadata.refresh(row, refresh, selection.line, stages)
             slots = tokens[refresh.first : refresh.first + refresh.candidates]
             found = scores[:, :, start : start + refresh.candidates]
-            self._read(state, slots.expand(*scores.shape[:2], -1), scale, found)
+            self._read(state, slots.expand(*scores.shape[:2], -1), found)
             if state.inherited is not None and options.carry == "merge":
                 found.copy_(reuse.add_bonus(found, state.inherited, options.sink))
         state.inherited = None
         state.query_tail.clear()
 
-    def _read(self, state: RequestState, slots: Tensor, scale: float, out: Tensor) -> None:
+    def _read(self, state: RequestState, slots: Tensor, out: Tensor) -> None:
         """Evidence of all layers, float32 [layers, KV, c], at KV slots int32 [layers, KV, c], -1 for none."""
         for layer, queries in state.query_tail.items():
             grouped = grouped_queries(queries, self.limits.kv_heads)
             agreement = state.options.selector.agreement
-            prompt_evidence(grouped, self.keys(layer), slots[layer], scale, agreement, out[layer])
+            prompt_evidence(grouped, self.keys(layer), slots[layer], self.scorings[layer], agreement, out[layer])
 
     def _refresh(self) -> None:
         """Select from the evidence that has been read."""

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from sfi_sglang.selection.scoring import Scoring
+from sfi_sglang.selection.selector import attention_logits
+
 
 def head_major(slots: Tensor, kv_heads: int) -> Tensor:
     """Flat pool rows of `slots` [..., n], shared by the heads, or [..., KV, n], own per head -> int64 [..., KV, n]."""
@@ -28,32 +31,57 @@ def visible_positions(positions: Tensor, sink: int, recent_start: int, length: i
 
 
 def gather(pool: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows of a KV pool [slots, KV, D] by flat index [KV, n] -> [KV, n, D]."""
-    rows = pool.view(-1, pool.shape[-1]).index_select(0, index.reshape(-1))
+    """Rows of a KV pool [slots, KV, D] by flat index [KV, n] -> [KV, n, D], as stored: the Scoring has the scales."""
+    flat = pool.view(-1, pool.shape[-1])
+    raw = flat.view(torch.uint8) if flat.element_size() == 1 else flat  # torch indexes no FP8
+    rows = raw.index_select(0, index.reshape(-1)).view(pool.dtype)
     return rows.view(*index.shape, pool.shape[-1]).to(dtype)
 
 
-def decode(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def decode(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
     """One query token: q [heads, D], k and v [KV, n, D] -> [heads, Dv]. Query heads ride on the query axis (GQA)."""
+    if scoring.cap or scoring.sinks is not None:
+        return _written_out(q[:, None], k, v, scoring)[:, 0]
     kv_heads = k.shape[0]
     grouped = q.view(1, kv_heads, -1, q.shape[-1])
-    return scaled_dot_product_attention(grouped, k[None], v[None], scale=scale).reshape(q.shape[0], -1)
+    out = scaled_dot_product_attention(grouped, k[None], v[None], scale=scoring.dot_scale)
+    return out.reshape(q.shape[0], -1) * scoring.v_scale
 
 
-def extend(q: Tensor, k: Tensor, v: Tensor, scale: float, positions: Tensor | None = None) -> Tensor:
+def extend(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, positions: Tensor | None = None) -> Tensor:
     """The tokens at `positions` [m] of a context of L, without them the last m: q [m, heads, D], k and v [KV, L, D] ->
     [m, heads, Dv], causal."""
     m, heads, _ = q.shape
     length, group = k.shape[1], heads // k.shape[0]
+    q = q.transpose(0, 1)
+    query, key = (torch.arange(start, length, device=q.device) for start in (length - m, 0))
+    query = query if positions is None else positions.to(q.device)
+    if scoring.cap or scoring.sinks is not None:
+        return _written_out(q, k, v, scoring, key[None, :] <= query[:, None]).transpose(0, 1)
     k, v = (x.repeat_interleave(group, 0)[None] for x in (k, v))
-    q = q.transpose(0, 1)[None]
     if m == length and positions is None:
-        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        out = scaled_dot_product_attention(q[None], k, v, is_causal=True, scale=scoring.dot_scale)
     else:
-        query, key = (torch.arange(start, length, device=q.device) for start in (length - m, 0))
-        query = query if positions is None else positions.to(q.device)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=key[None, :] <= query[:, None], scale=scale)
-    return out[0].transpose(0, 1)
+        mask = key[None, :] <= query[:, None]
+        out = scaled_dot_product_attention(q[None], k, v, attn_mask=mask, scale=scoring.dot_scale)
+    return out[0].transpose(0, 1) * scoring.v_scale
+
+
+def _written_out(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor | None = None) -> Tensor:
+    """What torch's own attention cannot do, in float32 and head by head, so that no more than one head's logits exist:
+    q [heads, m, D], k and v [KV, n, D], seen bool [m, n] -> [heads, m, Dv]."""
+    heads, m, _ = q.shape
+    out = q.new_empty(heads, m, v.shape[-1])
+    for head in range(heads):
+        of = slice(head * k.shape[0] // heads, head * k.shape[0] // heads + 1)
+        logits = attention_logits(q[head : head + 1], k[of], scoring)[0]
+        if seen is not None:
+            logits = logits.masked_fill(~seen, -torch.inf)
+        if scoring.sinks is not None:
+            logits = torch.cat([logits, scoring.sinks[head].expand(m, 1)], -1)
+        weights = logits.softmax(-1)[:, : v.shape[1]]
+        out[head] = (weights @ v[of][0].float()) * scoring.v_scale
+    return out
 
 
 def grouped_queries(q: Tensor, kv_heads: int) -> Tensor:
@@ -64,7 +92,8 @@ def grouped_queries(q: Tensor, kv_heads: int) -> Tensor:
 
 def coverage(logits: Tensor, visible: Tensor, candidates: range) -> Tensor:
     """Attention mass on the visible tokens, mean of the queries, of all tokens and of the candidates alone (recall):
-    logits [KV, R, L], visible [KV, n] positions -> [KV, 2]."""
+    logits [KV, R, L], visible [KV, n] positions -> [KV, 2]. What a Scoring's sinks take is no token's mass: it counts
+    neither as seen nor as missed."""
     everywhere = logits.softmax(-1).mean(1).gather(-1, visible).sum(-1)
     inside = (visible >= candidates.start) & (visible < candidates.stop)
     among = logits[..., candidates.start : candidates.stop].softmax(-1).mean(1)

@@ -19,6 +19,7 @@ from sfi_sglang.attention.model_support import check_arguments
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection import reuse, selector
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.table import HostSelection
 
 
@@ -131,9 +132,11 @@ class SFITorchBackend(TorchNativeAttnBackend):
                 index = self._visible(index, state, queries[0], keys, layer)
             row_keys, row_values = reference.gather(keys, index, q.dtype), reference.gather(values, index, q.dtype)
             if queries.shape[0] == 1:
-                out[found.queries] = reference.decode(queries[0], row_keys, row_values, layer.scaling)
+                out[found.queries] = reference.decode(queries[0], row_keys, row_values, Scoring(layer.scaling))
             else:
-                out[found.queries] = reference.extend(queries, row_keys, row_values, layer.scaling, found.positions)
+                out[found.queries] = reference.extend(
+                    queries, row_keys, row_values, Scoring(layer.scaling), found.positions
+                )
             if state is not None and step is Step.FAST and state.options.policy == "drift":
                 self._note_drift(state, found.plan.length, queries[0], row_keys, layer)
             elif state is not None and step is Step.CHUNK:
@@ -148,12 +151,12 @@ class SFITorchBackend(TorchNativeAttnBackend):
         if state.options.fast == "memory":
             return index[layer.layer_id]
         every = reference.gather(keys, index, query.dtype)
-        return index.gather(-1, controls.choose(query, every, state.options, layer.scaling))
+        return index.gather(-1, controls.choose(query, every, state.options, Scoring(layer.scaling)))
 
     def _note_drift(self, state: RequestState, length: int, query: Tensor, keys: Tensor, layer: Any) -> None:
         if isinstance(state.selection, HostSelection):
             selected = state.selection.positions[layer.layer_id]
-            found = controls.drift(query, keys, selected, state.recent_start, layer.scaling)
+            found = controls.drift(query, keys, selected, state.recent_start, Scoring(layer.scaling))
             state.drift.setdefault(length, []).append(float(found.max()))
 
     def _observe(
@@ -165,10 +168,10 @@ class SFITorchBackend(TorchNativeAttnBackend):
         grouped = reference.grouped_queries(rows, self.kv_heads)
         if found.candidates is not None:
             positions = found.candidates[layer.layer_id]
-            logits = selector.attention_logits(grouped, reuse.gather_keys(keys, positions), layer.scaling)
+            logits = selector.attention_logits(grouped, reuse.gather_keys(keys, positions), Scoring(layer.scaling))
             logits = reuse.mask_logits(logits, positions)
         else:
-            full = selector.attention_logits(grouped, keys, layer.scaling)
+            full = selector.attention_logits(grouped, keys, Scoring(layer.scaling))
             if found.old_visible is not None:
                 visible = found.old_visible[layer.layer_id]
                 found.coverage.append(reference.coverage(full, visible, refresh.candidate_range))

@@ -29,6 +29,7 @@ from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.wide import tile_tokens
 from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
@@ -67,7 +68,7 @@ class SFITritonBackend(AttentionBackend):
         self.variant = DENSE
         self.rows: list[RowPlan] = []
         self.prompts = PrefillObserver(self.workspace, self.pool.get_key_buffer, self.req_to_token)
-        self.prompts.compile()
+        self.prompts.compile(Scoring(1.0), runner.dtype)
 
     def _metadata(self, processors: int) -> PassMetadata:
         limits = self.limits
@@ -170,7 +171,7 @@ class SFITritonBackend(AttentionBackend):
             attention.start(forward_batch.req_pool_indices)
         q = q.contiguous().view(-1, self.limits.heads, self.limits.dim)
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
-        result = attention.run(q, keys, values, layer.layer_id, layer.scaling)
+        result = attention.run(q, keys, values, layer.layer_id, Scoring(layer.scaling))
         if self.variant == MIXED:
             self.workspace.observe(self.metadata, q.shape[0], layer.layer_id)
             if layer.layer_id == self.limits.layers - 1:
@@ -182,7 +183,7 @@ class SFITritonBackend(AttentionBackend):
         if layer.layer_id == 0:
             rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
             self.prompts.begin(rows, forward_batch.extend_seq_lens_cpu)
-        self.prompts.observe(q.view(-1, self.limits.heads, self.limits.dim), layer.layer_id, layer.scaling)
+        self.prompts.observe(q.view(-1, self.limits.heads, self.limits.dim), layer.layer_id, Scoring(layer.scaling))
 
 
 def _visible(row: RowPlan) -> int:

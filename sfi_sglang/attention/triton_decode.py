@@ -11,6 +11,7 @@ from sfi_sglang.kernels.decode import attend, merge
 from sfi_sglang.kernels.launch import Launch
 from sfi_sglang.kernels.locate import locate
 from sfi_sglang.kernels.wide import attend_wide
+from sfi_sglang.selection.scoring import Scoring
 
 
 class RowAttention(Protocol):
@@ -26,7 +27,7 @@ class RowAttention(Protocol):
         """Before the first layer, on the device: look KV slots up. req_pool_indices: integer [rows], lines of
         req_to_token."""
 
-    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
+    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
         """One layer: q [rows, heads, D], keys and values [slots, KV, D] -> as q."""
 
 
@@ -62,11 +63,11 @@ class TritonAttention:
         self.req_pool_indices = req_pool_indices
         locate(table.positions, self.req_to_token, req_pool_indices, self.metadata.rows, table.slots)
 
-    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scale: float) -> Tensor:
+    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
         metadata, buffers, splits = self.metadata, self.workspace.buffers, self._splits(q.shape[0])
         pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
         slots = self.workspace.table.slots[:, layer]
-        attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scale, splits, self.logits_out, self.launch)
+        attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, splits, self.logits_out, self.launch)
         if self.logits_out:
-            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scale, splits)
+            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, splits)
         return merge(metadata.rows, buffers, torch.empty_like(q), keys.shape[1], splits, self.logits_out)

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.api.options import SelectorOptions
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import AGREEMENT_ALPHA, STAGES, Evidence
 
 
-def attention_logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """Scaled scores of every evidence row: q [KV, R, D], k [KV, L, D] -> float32 [KV, R, L]."""
-    return torch.matmul(q.float() * scale, k.float().transpose(-1, -2))
+def attention_logits(q: Tensor, k: Tensor, scoring: Scoring) -> Tensor:
+    """Scores of every evidence row: q [KV, R, D], stored keys k [KV, L, D] -> float32 [KV, R, L]."""
+    return scoring.capped(torch.matmul(q.float() * scoring.dot_scale, k.float().transpose(-1, -2)))
 
 
 def power_mean(log_p: Tensor, options: SelectorOptions) -> Tensor:

@@ -22,6 +22,7 @@ from sfi_sglang.scheduling.request_state import RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner
 from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 from sfi_sglang.selection.table import HostSelection
 from tests.helpers import GPU
@@ -162,7 +163,7 @@ def test_attention_equals_ours_inside_a_graph(kv_heads, group):
     pytest.importorskip("flashinfer")
     torch.manual_seed(0)
     dim, dtype = 128, torch.bfloat16  # one kernel of FlashInfer's to compile
-    layers, rows, budget, slots, scale = 3, 4, 700, 20_000, 0.7 * dim**-0.5
+    layers, rows, budget, slots, scoring = 3, 4, 700, 20_000, Scoring(0.7 * dim**-0.5)
     options = SFIOptions(budget=budget)
     limits = Limits(
         layers=layers, kv_heads=kv_heads, dim=dim, budget=budget, flashinfer=True,
@@ -179,7 +180,7 @@ def test_attention_equals_ours_inside_a_graph(kv_heads, group):
 
     def all_layers(attention) -> torch.Tensor:
         attention.start(req_pool_indices)
-        return torch.stack([attention.run(q[i], keys[i], values[i], i, scale) for i in range(layers)])
+        return torch.stack([attention.run(q[i], keys[i], values[i], i, scoring) for i in range(layers)])
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

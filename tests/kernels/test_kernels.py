@@ -17,6 +17,7 @@ from sfi_sglang.kernels.launch import FAST, MIXED
 from sfi_sglang.kernels.locate import locate
 from sfi_sglang.kernels.select import select
 from sfi_sglang.selection import selector
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import RING
 from tests.helpers import GPU
@@ -94,7 +95,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kv_heads, group, dim,
     locate(selection.to(DEVICE), req_to_token, req_pool_indices, table_of(*lines), slots)
     meta = table_of(*lines)
     pool = (q, keys, values, req_to_token, req_pool_indices)
-    attend(*pool, slots[:, 0], meta, NO_PIECES, buffers, dim**-0.5, SPLITS, False, FAST)
+    attend(*pool, slots[:, 0], meta, NO_PIECES, buffers, Scoring(dim**-0.5), SPLITS, False, FAST)
     merge(meta, buffers, out, kv_heads, SPLITS, False)
     for row, line in enumerate(visible):
         for head, positions in enumerate(line):
@@ -141,7 +142,7 @@ def test_evidence_and_coverage_of_a_slow_row(agreement, group, length, offset, s
     req_pool_indices = torch.tensor([0, 1], device=DEVICE)
     pool = (q, keys, values, req_to_token, req_pool_indices)
     pieces = torch.tensor([[0, 0], *([1, i] for i in range(SPLITS)), [-1, -1]], dtype=torch.int32, device=DEVICE)
-    attend(*pool, chosen, meta, pieces, buffers, dim**-0.5, SPLITS, True, MIXED)
+    attend(*pool, chosen, meta, pieces, buffers, Scoring(dim**-0.5), SPLITS, True, MIXED)
     merge(meta, buffers, torch.empty_like(q), kv_heads, SPLITS, True)
     scores = torch.full((kv_heads, pages * EVIDENCE_PAGE), torch.nan, device=DEVICE)
     refresh_rows = torch.tensor([1, -1], dtype=torch.int32, device=DEVICE)
@@ -150,7 +151,7 @@ def test_evidence_and_coverage_of_a_slow_row(agreement, group, length, offset, s
     sums = torch.full((3, RING, 1, kv_heads, 2), 2.0, device=DEVICE)
     coverage.record(mass, meta, refresh_rows, sums)
     slots = req_to_token[1, :length].long()
-    logits = selector.attention_logits(q[1].view(kv_heads, group, dim), keys[slots].transpose(0, 1), dim**-0.5)
+    logits = selector.attention_logits(q[1].view(kv_heads, group, dim), keys[slots].transpose(0, 1), Scoring(dim**-0.5))
     ends = torch.cat([torch.arange(first), torch.arange(recent, length)])
     visible = torch.stack([torch.cat([ends, positions]) for positions in picks]).to(DEVICE)
     expected = reference.coverage(logits, visible, range(first, last))
@@ -181,9 +182,11 @@ def test_prompt_evidence(agreement, count, candidates, dim, seed):
     own[:, 1::7] = -1
     for slots in (own[0].clamp_min(0).expand(kv_heads, -1).to(DEVICE), own.to(DEVICE)):
         out = torch.full((kv_heads, candidates + 3), torch.nan, device=DEVICE)
-        evidence.prompt_evidence(queries, keys, slots, dim**-0.5, agreement, out)
+        evidence.prompt_evidence(queries, keys, slots, Scoring(dim**-0.5), agreement, out)
         used = torch.stack([keys[line.clamp_min(0).long(), head] for head, line in enumerate(slots)])
-        logits = selector.attention_logits(queries, used, dim**-0.5).masked_fill((slots < 0)[:, None], -torch.inf)
+        logits = selector.attention_logits(queries, used, Scoring(dim**-0.5)).masked_fill(
+            (slots < 0)[:, None], -torch.inf
+        )
         expected = selector.power_mean(logits.log_softmax(-1), SelectorOptions(agreement=agreement))
         found = out[:, :candidates].masked_fill(slots < 0, -torch.inf)
         torch.testing.assert_close(found.log_softmax(-1), expected.log_softmax(-1), atol=2e-2, rtol=1e-3)

@@ -11,13 +11,14 @@ from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import RowPlan, Step
 from sfi_sglang.selection import selector
 from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.scoring import Scoring
 from tests.helpers import GPU
 
 DEVICE = "cuda" if GPU else "cpu"
 LAYERS, HEADS, KV, DIM = 2, 4, 2, 64
 LENGTHS, CONTEXT = [1100, 2100, 300, 900], 2 * EVIDENCE_PAGE + 300
 OPTIONS = SFIOptions(budget=64, recent=32, queries=PROMPT_QUERIES)
-SCALE = DIM**-0.5
+SCORING = Scoring(DIM**-0.5)
 
 
 def selected(keys, queries, slots) -> torch.Tensor:
@@ -26,7 +27,7 @@ def selected(keys, queries, slots) -> torch.Tensor:
     chosen = slots[OPTIONS.sink : OPTIONS.sink + count].long()
     evidence = [
         selector.power_mean(
-            selector.attention_logits(grouped_queries(q, KV), k[chosen].transpose(0, 1), SCALE).log_softmax(-1),
+            selector.attention_logits(grouped_queries(q, KV), k[chosen].transpose(0, 1), SCORING).log_softmax(-1),
             OPTIONS.selector,
         )
         for q, k in zip(queries, keys, strict=True)
@@ -53,7 +54,7 @@ def test_prompts_take_turns_where_their_evidence_does_not_fit_together():
     observer = PrefillObserver(workspace, lambda layer: keys[layer], req_to_token)
     observer.begin(rows, [PROMPT_QUERIES] * len(rows))  # all else was cached
     for i in range(LAYERS):
-        observer.observe(q[i].view(-1, HEADS, DIM), i, SCALE)
+        observer.observe(q[i].view(-1, HEADS, DIM), i, SCORING)
     queries = q.view(LAYERS, len(rows), PROMPT_QUERIES, HEADS, DIM)
     for i, row in enumerate(rows):
         state = row.state

@@ -11,6 +11,7 @@ from sfi_sglang.kernels.decode import DecodeBuffers, attend, merge
 from sfi_sglang.kernels.launch import MIXED
 from sfi_sglang.kernels.wide import attend_wide, tile_tokens
 from sfi_sglang.scheduling.request_state import Refresh
+from sfi_sglang.selection.scoring import Scoring
 from tests.helpers import GPU
 
 DEVICE = "cuda" if GPU else "cpu"
@@ -53,8 +54,8 @@ def test_a_wide_row_beside_a_single_one(dtype, kv_heads, group, dim, length, rep
     slots = torch.zeros(count, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     out = torch.full_like(q, torch.nan)
     pool = (q, keys, values, req_to_token, req_pool_indices)
-    attend(*pool, slots, metadata.rows, metadata.pieces, buffers, dim**-0.5, SPLITS, True, MIXED)
-    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, dim**-0.5, SPLITS)
+    attend(*pool, slots, metadata.rows, metadata.pieces, buffers, Scoring(dim**-0.5), SPLITS, True, MIXED)
+    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, Scoring(dim**-0.5), SPLITS)
     merge(metadata.rows, buffers, out, kv_heads, SPLITS, True)
     visible = [50, length, 90, *(position + 1 for position in positions)]
     for row, tokens in enumerate(visible):

@@ -10,6 +10,7 @@ from sfi_sglang.api.admission import admitted
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention import controls
+from sfi_sglang.selection.scoring import Scoring
 
 
 def tensors(length: int, kv_heads: int, group: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,7 +29,7 @@ def softmax64(logits: np.ndarray) -> np.ndarray:
 def test_the_oracle_sees_the_keys_that_get_most_attention(length, kv_heads, group, seed):
     options = SFIOptions(sink=4, budget=12, recent=20, fast="oracle")
     q, keys = tensors(length, kv_heads, group, seed)
-    seen = controls.choose(q, keys, options, 0.3)
+    seen = controls.choose(q, keys, options, Scoring(0.3))
     end = options.recent_start(length)
     for head in range(kv_heads):
         queries, own = q.view(kv_heads, group, 8)[head].double().numpy(), keys[head, 4:end].double().numpy()
@@ -41,7 +42,7 @@ def test_the_oracle_sees_the_keys_that_get_most_attention(length, kv_heads, grou
 def test_pages_are_chosen_whole_by_their_bounds(length, kv_heads, group, seed):
     options = SFIOptions(sink=4, budget=32, recent=20, fast="pages")
     q, keys = tensors(length, kv_heads, group, seed)
-    seen = controls.choose(q, keys, options, 0.3)
+    seen = controls.choose(q, keys, options, Scoring(0.3))
     end = options.recent_start(length)
     whole = (end - 4) // 16
     for head in range(kv_heads):
@@ -59,10 +60,10 @@ def test_drift_is_the_mass_on_the_last_tokens_of_spans():
     selected = torch.tensor([[5, 6, 7, 8, 9, 20, 29, 30, 31]])
     keys = torch.zeros(1, 13, 4)  # four others before the selected ones, all alike
     q = torch.ones(2, 4)
-    found = controls.drift(q, keys, selected, recent_start=32, scale=1.0)
+    found = controls.drift(q, keys, selected, recent_start=32, scoring=Scoring(1.0))
     torch.testing.assert_close(found, torch.tensor([4 / 13]))  # 7, 8, 9 and 20; 29 to 31 go on in the recent tokens
     keys[0, 9] = 50.0  # at position 20
-    torch.testing.assert_close(controls.drift(q, keys, selected, 32, 1.0), torch.tensor([1.0]))
+    torch.testing.assert_close(controls.drift(q, keys, selected, 32, Scoring(1.0)), torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize(("sfi", "field"), [({"fast": "oracle"}, "sfi.fast"), ({"policy": "drift"}, "sfi.policy")])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfi_sglang.attention import reference
+from sfi_sglang.selection.scoring import Scoring
 
 BF16_ERROR = 2e-2
 
@@ -41,7 +42,9 @@ def test_decode_over_scattered_slots(kv_heads, group, dim, length, dtype, seed):
     slots = torch.randperm(300, dtype=torch.int32)[:length]
     q = torch.randn(kv_heads * group, dim).to(dtype)
     index = reference.dense_index(slots, kv_heads)
-    out = reference.decode(q, reference.gather(keys, index, dtype), reference.gather(values, index, dtype), dim**-0.5)
+    out = reference.decode(
+        q, reference.gather(keys, index, dtype), reference.gather(values, index, dtype), Scoring(dim**-0.5)
+    )
     k, v = (pool[slots.long()].transpose(0, 1).double().numpy() for pool in (keys, values))
     error = np.abs(out.double().numpy() - exact(q.double().numpy(), k, v, dim**-0.5)).max()
     assert error < (1e-5 if dtype is torch.float32 else BF16_ERROR)
@@ -62,7 +65,7 @@ def test_extend_is_causal_from_the_right(new):
     length, heads = 48, 6
     q, (keys, values) = torch.randn(new, heads, 16), pools(length, 2, 16)
     k, v = keys.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous()
-    out = reference.extend(q, k, v, 0.25)
+    out = reference.extend(q, k, v, Scoring(0.25))
     for i in range(new):
         upto = length - new + i + 1
         row = exact(*(x.double().numpy() for x in (q[i], k[:, :upto], v[:, :upto])), 0.25)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sfi_sglang.api.options import SelectorOptions
 from sfi_sglang.selection import selector, stages
+from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import STAGES, Evidence
 
 EVIDENCE = Evidence(rows=1)
@@ -127,7 +128,7 @@ def test_select_returns_k_distinct_candidates_and_repeats(shape, k, rows, option
 def test_attention_logits_match_float64():
     q, k = torch.randn(3, 6, 64, dtype=torch.bfloat16), torch.randn(3, 90, 64, dtype=torch.bfloat16)
     expected = np.einsum("hrd,hnd->hrn", q.double().numpy(), k.double().numpy()) * 0.125
-    np.testing.assert_allclose(selector.attention_logits(q, k, 0.125).numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(selector.attention_logits(q, k, Scoring(0.125)).numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_stage_is_an_option_and_a_bit_of_its_own():
