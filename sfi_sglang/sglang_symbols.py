@@ -30,7 +30,7 @@ RUN_BATCH = f"{SRT}.managers.scheduler.Scheduler.run_batch"
 GRAPH_VARIANTS = f"{SRT}.model_executor.runner.decode_cuda_graph_runner.create_attention_graph_variants"
 MODEL_FORWARD = f"{SRT}.model_executor.model_runner.ModelRunner.forward"
 EAGER_LOAD = f"{SRT}.model_executor.runner.eager_runner.EagerRunner.load_batch"
-HYBRID_FORWARD = f"{SRT}.layers.attention.hybrid_attn_backend.HybridAttnBackend.forward"
+WRAP_BACKEND = f"{SRT}.model_executor.model_runner_components.attention_backend_setup.attn_backend_wrapper"
 INIT_INFO = f"{SRT}.managers.scheduler.Scheduler.get_init_info"
 SCHEDULERS_READY = f"{SRT}.entrypoints.engine._wait_for_scheduler_ready"
 RESPONSE_INFO = (
@@ -54,7 +54,10 @@ READ_ENDS = f"{SRT}.layers.attention.base_attn_backend.SharedReadEnds.POST_REPLA
 CAPTURED_VARIANT = f"{SRT}.model_executor.runner_utils.capture_mode.get_capture_attention_variant"
 RADIX_ATTENTION = f"{SRT}.layers.radix_attention.RadixAttention"
 KV_POOL = f"{SRT}.mem_cache.memory_pool.MHATokenToKVPool"
+WINDOW_POOL = f"{SRT}.mem_cache.swa_memory_pool.SWAKVPool"
+LINEAR_POOL = f"{SRT}.mem_cache.memory_pool.HybridLinearKVPool"
 LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
+LINEAR_LINE_POOL = f"{SRT}.mem_cache.memory_pool.HybridReqToTokenPool"
 KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
 POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
@@ -84,8 +87,9 @@ SERVER_TARGETS = (
     GENERATE, RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT,
     PROTECTED_LENGTH,
-    GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, HYBRID_FORWARD, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
-    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, LINE_POOL, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
+    GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
+    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, LINEAR_POOL, LINE_POOL,
+    LINEAR_LINE_POOL, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
     PARALLEL, POOL_ROW,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)

@@ -1,5 +1,6 @@
-"""Run as a program: builds models of several families as SGLang would, tiny and without weights, and prints as JSON why
-SFI would refuse each. In a process of its own, because SGLang keeps a model's settings for the whole process."""
+"""Run as a program: builds models of several families as SGLang would, tiny and without weights, and prints as JSON
+which layers SFI would cover of each, or why it can cover none. In a process of its own, because SGLang keeps a model's
+settings for the whole process."""
 
 import json
 import sys
@@ -48,7 +49,7 @@ def write_config(family: str, folder: Path, **more: object) -> Path:
     return folder
 
 
-def refusal(path: Path) -> str | None:
+def covered(path: Path) -> list[int] | str:
     import torch
     from sglang.srt.configs.load_config import LoadConfig
     from sglang.srt.configs.model_config import ModelConfig
@@ -56,7 +57,8 @@ def refusal(path: Path) -> str | None:
     from sglang.srt.runtime_context import SpawnRanks, publish
     from sglang.srt.server_args import ServerArgs
 
-    from sfi_sglang.attention.model_support import unsupported_layers
+    from sfi_sglang.attention.layers import covered_layers
+    from sfi_sglang.attention.unsupported import Unsupported
 
     flags = {"attention_backend": "triton", "mamba_radix_cache_strategy": "no_buffer", "disable_overlap_schedule": True}
     arguments = ServerArgs(model_path=str(path), device="cpu", skip_tokenizer_init=True, **flags)
@@ -65,7 +67,10 @@ def refusal(path: Path) -> str | None:
     config = ModelConfig.from_server_args(arguments)
     with torch.device("meta"):
         model = _initialize_model(config, LoadConfig())
-    return unsupported_layers(model, config.num_hidden_layers)
+    try:
+        return list(covered_layers(model).ids)
+    except Unsupported as reason:
+        return str(reason)
 
 
 def groups() -> None:
@@ -80,4 +85,4 @@ def groups() -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         paths = {family: write_config(family, Path(folder) / family) for family in FAMILIES}
-        json.dump({family: refusal(path) for family, path in paths.items()}, sys.stdout)
+        json.dump({family: covered(path) for family, path in paths.items()}, sys.stdout)

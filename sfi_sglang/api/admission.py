@@ -87,11 +87,8 @@ def refusal_of(server_args: Any, problems: Sequence[str]) -> str | None:
     what the plugin could not install."""
     if problems:
         return "; ".join(problems)
-    decode = server_args.decode_attention_backend or server_args.attention_backend
-    if decode != BACKEND:
-        return "start it with --decode-attention-backend sfi --radix-cache-backend sfi (or `sfi-sglang serve`)"
     if server_args.radix_cache_backend != BACKEND:
-        return "start it with --radix-cache-backend sfi too (or `sfi-sglang serve`)"
+        return "start it with --enable-sfi (or `sfi-sglang serve`)"
     if server_args.disaggregation_mode != "null":
         return f"--disaggregation-mode {server_args.disaggregation_mode} is on"
     for size in UNTRIED_SIZES:

@@ -48,23 +48,29 @@ def decode(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
     return out.reshape(q.shape[0], -1) * scoring.v_scale
 
 
-def extend(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, positions: Tensor | None = None) -> Tensor:
+def extend(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, positions: Tensor | None = None, window: int | None = None
+) -> Tensor:
     """The tokens at `positions` [m] of a context of L, without them the last m: q [m, heads, D], k and v [KV, L, D] ->
-    [m, heads, Dv], causal."""
+    [m, heads, Dv], causal. window: tokens before its own that each sees, all without it."""
     m, heads, _ = q.shape
     length, group = k.shape[1], heads // k.shape[0]
     q = q.transpose(0, 1)
-    query, key = (torch.arange(start, length, device=q.device) for start in (length - m, 0))
-    query = query if positions is None else positions.to(q.device)
     if scoring.cap or scoring.sinks is not None:
-        return _written_out(q, k, v, scoring, key[None, :] <= query[:, None]).transpose(0, 1)
+        return _written_out(q, k, v, scoring, _seen(length, m, positions, window).to(q.device)).transpose(0, 1)
     k, v = (x.repeat_interleave(group, 0)[None] for x in (k, v))
-    if m == length and positions is None:
-        out = scaled_dot_product_attention(q[None], k, v, is_causal=True, scale=scoring.dot_scale)
-    else:
-        mask = key[None, :] <= query[:, None]
-        out = scaled_dot_product_attention(q[None], k, v, attn_mask=mask, scale=scoring.dot_scale)
+    whole = m == length and positions is None and window is None
+    mask = None if whole else _seen(length, m, positions, window).to(q.device)
+    out = scaled_dot_product_attention(q[None], k, v, attn_mask=mask, is_causal=whole, scale=scoring.dot_scale)
     return out[0].transpose(0, 1) * scoring.v_scale
+
+
+def _seen(length: int, m: int, positions: Tensor | None, window: int | None) -> Tensor:
+    """Which tokens each of `extend`'s queries sees, bool [m, L]."""
+    key = torch.arange(length)
+    query = (key[length - m :] if positions is None else positions.cpu())[:, None]
+    seen = key <= query
+    return seen if window is None else seen & (key >= query - window)
 
 
 def _written_out(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor | None = None) -> Tensor:

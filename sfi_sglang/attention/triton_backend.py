@@ -1,35 +1,33 @@
-"""The attention backend `sfi` with Triton kernels under CUDA graphs, beside SGLang's own decode and prefill.
+"""Triton kernels under CUDA graphs for the decode of the covered layers, around the backend that SGLang chose.
 
-Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock FlashInfer path, for batches with
-no sparse row; `fast` attends to selections only, through our kernels or FlashInfer (`--sfi-executor`); `mixed` also has
-dense and slow rows and selects anew for the slow ones. The prefill is a stock backend's; after each of its layers we
-read the prompt's last queries.
+Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock path, for batches with no sparse
+row; `fast` attends to selections only, through our kernels or FlashInfer (`--sfi-executor`); `mixed` also has dense and
+slow rows and selects anew for the slow ones. Layers that are not covered are the stock backend's in every graph. So is
+the prefill; after each covered layer we read the prompt's last queries.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
 import torch
-from sglang.srt.layers.attention.base_attn_backend import AttentionBackend, SharedReadEnds
+from sglang.srt.layers.attention.base_attn_backend import SharedReadEnds
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from sglang.srt.model_executor.runner_utils.capture_mode import get_capture_attention_variant
-from sglang.srt.runtime_context import get_parallel
 from torch import Tensor
 
-from sfi_sglang import sglang_symbols
-from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.api.settings import Settings
-from sfi_sglang.attention.model_support import STOCK, check_arguments
+from sfi_sglang.attention.layers import CoveredLayers, Scorings
+from sfi_sglang.attention.model_support import sinks_of
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.prefill_observer import PrefillObserver
+from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
-from sfi_sglang.attention.workspace import Workspace
+from sfi_sglang.attention.workspace import Workspace, limits_of
 from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.wide import tile_tokens
 from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPlan, Step, StepPlanner, repairs_of
-from sfi_sglang.selection.limits import Limits
-from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
@@ -37,23 +35,25 @@ logger = logging.getLogger(__name__)
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
 
 
-class SFITritonBackend(AttentionBackend):
-    """Decode attention; also the listener of the prefill (`observe_prefill`)."""
+class SFITritonBackend(StockProxy):
+    """The stock backend, but for the decode of the covered layers; it also listens to their prefill."""
 
     capture_labels = (DENSE, FAST, MIXED)  # SGLang's AttentionGraphVariants protocol, with `select`
 
-    def __init__(self, runner: Any, planner: StepPlanner, settings: Settings) -> None:
-        super().__init__()
-        if runner.prefill_attention_backend_str == BACKEND:
-            raise ValueError("sfi's Triton executor only decodes: give --decode-attention-backend sfi alone")
-        self.planner, self.runner = planner, runner
+    def __init__(self, runner: Any, stock: Any, layers: CoveredLayers, planner: StepPlanner, settings: Settings):
+        """
+        Raises:
+            RuntimeError, ValueError: the memory is too small, or FlashInfer cannot number it.
+        """
+        super().__init__(stock)
+        self.planner, self.runner, self.layers = planner, runner, layers
         on_cuda = torch.device(runner.device).type == "cuda"
-        self.stock = sglang_symbols.resolve(sglang_symbols.BACKENDS)[STOCK[on_cuda]](runner)  # of dense batches
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
-        self.limits = limits_of(runner, settings)
+        self.scorings = Scorings(self.pool)
+        self.limits = limits_of(runner, layers, settings)
         free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
         self.workspace = Workspace.allocate(self.limits, runner.device, free)
-        logger.info("sfi uses %s", self.limits.statement())
+        logger.info("sfi serves %s and uses %s", layers.statement(), self.limits.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
         self.metadata = self._metadata(processors)
         parts = (self.workspace, self.metadata, self.req_to_token)
@@ -67,8 +67,13 @@ class SFITritonBackend(AttentionBackend):
             self.attention[FAST] = FlashInferAttention(*parts, runner.dtype)
         self.variant = DENSE
         self.rows: list[RowPlan] = []
-        self.prompts = PrefillObserver(self.workspace, self.pool.get_key_buffer, self.req_to_token)
-        self.prompts.compile(Scoring(1.0), runner.dtype)
+        self.prompts = PrefillObserver(self.workspace, self._keys, self.req_to_token)
+        self.prompts.compile(self.scorings.of(layers.first(runner.model)), runner.dtype)
+
+    def _keys(self, index: int) -> Tensor:
+        """Of a covered layer."""
+        keys: Tensor = self.pool.get_key_buffer(self.layers.ids[index])
+        return keys
 
     def _metadata(self, processors: int) -> PassMetadata:
         limits = self.limits
@@ -96,8 +101,9 @@ class SFITritonBackend(AttentionBackend):
         return self.variant
 
     def shared_read_ends(self, fm: Any) -> Any:
-        """Our kernels look slots up in req_to_token to their end; the stock path takes its copy first."""
-        return SharedReadEnds.POST_REPLAY if self.planner.sparse else self.stock.shared_read_ends(fm)
+        """Our kernels look slots up in req_to_token to their end; the stock path may have its copy before."""
+        sparse = fm.is_decode() and self.planner.sparse
+        return SharedReadEnds.POST_REPLAY if sparse else self.stock.shared_read_ends(fm)
 
     @property
     def pass_rows(self) -> int:
@@ -107,30 +113,37 @@ class SFITritonBackend(AttentionBackend):
 
     # -- metadata -------------------------------------------------------------------------------------------------
 
-    def init_cuda_graph_state(self, max_bs: int, max_num_tokens: int) -> None:
-        self.stock.init_cuda_graph_state(max_bs, max_num_tokens)
-
-    def get_cuda_graph_seq_len_fill_value(self) -> int:
-        fill: int = self.stock.get_cuda_graph_seq_len_fill_value()
-        return fill
+    def stock_runs(self, forward_batch: Any) -> bool:
+        """Does the stock backend serve any layer in this pass?"""
+        return not forward_batch.forward_mode.is_decode() or self.variant == DENSE or bool(self.layers.others)
 
     def init_forward_metadata(self, forward_batch: Any) -> None:
         """Without a graph."""
-        if self.select(forward_batch) == DENSE:
+        decode = forward_batch.forward_mode.is_decode()
+        if decode:
+            self.select(forward_batch)
+        if self.stock_runs(forward_batch):
             self.stock.init_forward_metadata(forward_batch)
-        else:
+        if decode and self.variant != DENSE:
             self._load_rows(forward_batch)
 
     def init_forward_metadata_out_graph(self, forward_batch: Any, in_capture: bool = False) -> None:
-        if in_capture:
+        decode = forward_batch.forward_mode.is_decode()
+        if decode and in_capture:
             self.variant = get_capture_attention_variant() or DENSE
-        if self.variant == DENSE:
+        if self.stock_runs(forward_batch):
             self.stock.init_forward_metadata_out_graph(forward_batch, in_capture=in_capture)
-        elif in_capture:
+        if not decode or self.variant == DENSE:
+            return
+        if in_capture:
             self.metadata.clear()
             self.attention[self.variant].prepare(forward_batch.batch_size)
         else:
             self._load_rows(forward_batch)
+
+    def init_forward_metadata_in_graph(self, forward_batch: Any) -> None:
+        if self.stock_runs(forward_batch):
+            self.stock.init_forward_metadata_in_graph(forward_batch)
 
     def _load_rows(self, forward_batch: Any) -> None:
         self.metadata.clear()
@@ -157,62 +170,59 @@ class SFITritonBackend(AttentionBackend):
 
     # -- attention ------------------------------------------------------------------------------------------------
 
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """SGLang calls it for every attention layer, or one of the two below (hybrid models)."""
+        mode = forward_batch.forward_mode
+        if mode.is_decode():
+            return self.forward_decode(q, k, v, layer, forward_batch, *args, **kwargs)
+        result = self.stock.forward(q, k, v, layer, forward_batch, *args, **kwargs)
+        self.observe_prefill(q, layer, forward_batch, kwargs)
+        return result
+
+    def forward_extend(
+        self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        result = self.stock.forward_extend(q, k, v, layer, forward_batch, *args, **kwargs)
+        self.observe_prefill(q, layer, forward_batch, kwargs)
+        return result
+
     def forward_decode(
         self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
     ) -> Tensor:
-        if self.variant == DENSE:
+        index = self.layers.index.get(layer.layer_id)
+        if self.variant == DENSE or index is None:
             out: Tensor = self.stock.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
             return out
-        check_arguments(kwargs)
+        scoring = self.scorings.of(layer, sinks_of(kwargs))
         if save_kv_cache and k is not None:
-            self.pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc, None), k, v)
+            self.pool.set_kv_buffer(layer, KVWriteLoc.for_batch(forward_batch), k, v, layer.k_scale, layer.v_scale)
         attention = self.attention[self.variant]
-        if layer.layer_id == 0:
+        if index == 0:
             attention.start(forward_batch.req_pool_indices)
         q = q.contiguous().view(-1, self.limits.heads, self.limits.dim)
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
-        result = attention.run(q, keys, values, layer.layer_id, Scoring(layer.scaling))
+        result = attention.run(q, keys, values, index, scoring)
         if self.variant == MIXED:
-            self.workspace.observe(self.metadata, q.shape[0], layer.layer_id)
-            if layer.layer_id == self.limits.layers - 1:
-                self.workspace.refresh(self.metadata, q.shape[0], self.limits.heads // self.limits.kv_heads)
+            self.workspace.observe(self.metadata, q.shape[0], index)
+            if index == self.limits.layers - 1:
+                self.workspace.refresh(self.metadata, q.shape[0], self.layers.group)
         return result.view(q.shape[0], -1)
 
-    def observe_prefill(self, q: Tensor, layer: Any, forward_batch: Any) -> None:
+    def observe_prefill(self, q: Tensor, layer: Any, forward_batch: Any, arguments: Mapping[str, Any]) -> None:
         """After a layer of the stock prefill: the keys are in the pool, the queries are at hand."""
-        if layer.layer_id == 0:
+        index = self.layers.index.get(layer.layer_id)
+        if index is None or not forward_batch.forward_mode.is_extend():
+            return
+        if index == 0:
             rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
             self.prompts.begin(rows, forward_batch.extend_seq_lens_cpu)
-        self.prompts.observe(q.view(-1, self.limits.heads, self.limits.dim), layer.layer_id, Scoring(layer.scaling))
+        scoring = self.scorings.of(layer, sinks_of(arguments))
+        self.prompts.observe(q.view(-1, self.limits.heads, self.limits.dim), index, scoring)
 
 
 def _visible(row: RowPlan) -> int:
     """Tokens that a fast row sees."""
     assert row.state is not None
     return row.state.visible_tokens(row.length)
-
-
-def limits_of(runner: Any, settings: Settings) -> Limits:
-    """
-    Raises:
-        ValueError: FlashInfer cannot number so many slots.
-    """
-    model = runner.model_config
-    keys = runner.token_to_kv_pool.get_key_buffer(0)  # [slots, KV heads of this rank, D]
-    kv_heads, dim = keys.shape[1:]
-    heads = model.num_attention_heads // get_parallel().attn_tp_size
-    flashinfer = settings.resolved_executor() == "flashinfer"
-    if flashinfer and keys.shape[0] * kv_heads > torch.iinfo(torch.int32).max:
-        raise ValueError(f"{keys.shape[0]} KV slots are too many for --sfi-executor flashinfer: use triton")
-    return Limits(
-        model.num_hidden_layers,
-        heads,
-        kv_heads,
-        dim,
-        requests=runner.max_running_requests,
-        graph_rows=runner.req_to_token_pool.size,
-        budget=settings.max_budget,
-        context=model.context_len,
-        store_bytes=settings.store_bytes,
-        flashinfer=flashinfer,
-    )

@@ -1,10 +1,13 @@
 """Device memory of the Triton executor: fixed at start, stated there, and refused if it does not fit."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sfi_sglang.api.settings import Settings
+from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.kernels import select, stages
 from sfi_sglang.kernels.coverage import record
@@ -62,3 +65,27 @@ class Workspace:
         slow = metadata.refresh_rows[:rows]
         stages.apply(self.scores, metadata.rows, slow, metadata.page_to_row, evidence_rows)
         select.select(self.scores, metadata.rows, slow, self.table.positions)
+
+
+def limits_of(runner: Any, layers: CoveredLayers, settings: Settings) -> Limits:
+    """
+    Raises:
+        ValueError: FlashInfer cannot number so many slots.
+    """
+    model = runner.model_config
+    slots = runner.token_to_kv_pool.get_key_buffer(layers.ids[0]).shape[0]
+    flashinfer = settings.resolved_executor() == "flashinfer"
+    if flashinfer and slots * layers.kv_heads > torch.iinfo(torch.int32).max:
+        raise ValueError(f"{slots} KV slots are too many for --sfi-executor flashinfer: use triton")
+    return Limits(
+        len(layers.ids),
+        layers.heads,
+        layers.kv_heads,
+        layers.dim,
+        requests=runner.max_running_requests,
+        graph_rows=runner.req_to_token_pool.size,
+        budget=settings.max_budget,
+        context=model.context_len,
+        store_bytes=settings.store_bytes,
+        flashinfer=flashinfer,
+    )

@@ -11,6 +11,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, refusal
 from sfi_sglang.api.settings import Settings
+from sfi_sglang.attention.unsupported import Unsupported
 from sfi_sglang.integration import doors, server_args
 from sfi_sglang.integration.reports import Reports
 from sfi_sglang.integration.wide_pass import WidePass
@@ -73,32 +74,55 @@ class Plugin:
         self.settings = server_args.from_arguments(args, self.settings)
         self.settings.check_executor()
         os.environ.update(server_args.to_environment(self.settings))
-        server_args.choose_backends(args, self.settings)
+        server_args.enable(args, self.settings)
 
     # -- attention backend and prefix cache -----------------------------------------------------------------------
 
     def _add_backends(self) -> None:
-        symbols.resolve(symbols.BACKEND_CHOICES)([admission.BACKEND])
-        symbols.resolve(symbols.BACKEND_REGISTRY)(admission.BACKEND)(self.attention_backend)
+        self._hook(symbols.WRAP_BACKEND, self.wrap_backend, HookType.AROUND)
         symbols.resolve(symbols.CACHE_REGISTRY)(admission.BACKEND, self.prefix_cache)
+        symbols.resolve(symbols.BACKEND_CHOICES)(
+            [admission.BACKEND]
+        )  # as an attention backend: what it was called once
+        symbols.resolve(symbols.BACKEND_REGISTRY)(admission.BACKEND)(self.stock_backend)
 
-    def attention_backend(self, runner: Any) -> Any:
-        """`--attention-backend sfi` or, on CUDA, `--decode-attention-backend sfi`."""
+    @staticmethod
+    def stock_backend(runner: Any) -> Any:
+        """What `--attention-backend sfi` stands for."""
+        from sfi_sglang.attention.model_support import STOCK
+
+        return symbols.resolve(symbols.BACKENDS)[STOCK[runner.device == "cuda"]](runner)
+
+    def wrap_backend(self, original: Callable[..., Any], runner: Any, stock: Any) -> Any:
+        """AROUND attn_backend_wrapper, which sees the attention backend of every model that is loaded."""
+        if admission.refusal_of(runner.server_args, self.problems) or runner.is_draft_worker:
+            return original(runner, stock)
+        try:
+            ours = self._around(runner, stock)
+            wrapped = original(runner, ours)
+            if ours not in (wrapped, getattr(wrapped, "full_attn_backend", None)):
+                raise Unsupported(f"the model's attention is {type(wrapped).__name__}, which has a decode of its own")
+        except Unsupported as reason:
+            logger.error("SFI requests will be refused: %s", reason)
+            self.planner.refusal = str(reason)
+            self.backend = None
+            return original(runner, stock)
+        return wrapped
+
+    def _around(self, runner: Any, stock: Any) -> Any:
+        """Raises Unsupported if SFI cannot serve this model."""
         from sfi_sglang.attention import model_support
 
-        self.settings.check_executor()
-        reason = model_support.unsupported(runner, self.settings.resolved_executor())
-        if reason is not None:
-            logger.error("SFI requests will be refused: %s", reason)
-            self.planner.refusal = reason
-            return model_support.stock_backend(runner)
-        if self.settings.resolved_executor() == "torch":
+        executor = self.settings.resolved_executor()
+        layers = model_support.survey(runner, executor)
+        self.planner.repairs = model_support.repairs(runner)
+        if executor == "torch":
             from sfi_sglang.attention.torch_backend import SFITorchBackend
 
-            return SFITorchBackend(runner, self.planner)
+            return SFITorchBackend(runner, layers, self.planner)
         from sfi_sglang.attention.triton_backend import SFITritonBackend
 
-        self.backend = SFITritonBackend(runner, self.planner, self.settings)
+        self.backend = SFITritonBackend(runner, stock, layers, self.planner, self.settings)
         self.planner.evidence_tokens = self.backend.limits.evidence_tokens
         return self.backend
 
@@ -182,7 +206,6 @@ class Plugin:
             self._hook(builder, self.reports.report_in_response, HookType.AFTER)
         if self.settings.resolved_executor() != "torch":
             self._hook(symbols.GRAPH_VARIANTS, self.graph_variants, HookType.AROUND)
-            self._hook(symbols.HYBRID_FORWARD, self.observe_prefill, HookType.AFTER)
         if symbols.exists(symbols.RESPONSE_INFO) and symbols.exists(symbols.HAS_RESPONSE_INFO):
             HookRegistry.register(symbols.RESPONSE_INFO, self.reports.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
@@ -223,12 +246,3 @@ class Plugin:
     def graph_variants(self, original: Callable[[Any], Any], hf_config: Any) -> Any:
         """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
         return self.backend or original(hf_config)
-
-    def observe_prefill(self, result: Any, hybrid: Any, *args: Any, **kwargs: Any) -> None:
-        """AFTER HybridAttnBackend.forward."""
-        if self.backend is None or hybrid.decode_backend is not self.backend:
-            return
-        batch = kwargs["forward_batch"] if "forward_batch" in kwargs else args[4]
-        if batch.forward_mode.is_extend():
-            q, layer = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, "q"), (3, "layer")))
-            self.backend.observe_prefill(q, layer, batch)

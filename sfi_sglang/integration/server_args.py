@@ -4,9 +4,12 @@ they have any arguments, and the parsed `ServerArgs` keeps no field that it does
 import argparse
 import os
 
+import torch
+
 from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.api.settings import EXECUTORS, Settings, switched_on
 
+ATTENTION = ("attention_backend", "decode_attention_backend", "prefill_attention_backend")
 DEFAULT_ENV, MEMORY_ENV = "SFI_DEFAULT", "SFI_MEMORY_MB"
 BUDGET_ENV, EXECUTOR_ENV = "SFI_MAX_BUDGET", "SFI_EXECUTOR"
 
@@ -48,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser, given: Settings) -> None:
     """given: what the environment says, the flags' defaults."""
     group, defaults = parser.add_argument_group("sfi"), Settings()
     group.add_argument(
+        "--enable-sfi",
+        action="store_true",
+        help="serve requests that ask for Slow-Fast Inference (`sfi-sglang serve` gives this flag)",
+    )
+    group.add_argument(
         "--sfi-default",
         choices=["on", "off"],
         default="on" if given.sfi_default else "off",
@@ -82,25 +90,30 @@ def from_arguments(args: argparse.Namespace, given: Settings) -> Settings:
     return Settings(args.sfi_default == "on", args.sfi_memory_mb, args.sfi_max_budget, args.sfi_executor)
 
 
-def choose_backends(args: argparse.Namespace, settings: Settings) -> None:
-    """The torch executor serves the prefill as well: the stock CPU backend recomputes the whole prompt for every new
-    token. The other executors only decode.
+def enable(args: argparse.Namespace, settings: Settings) -> None:
+    """Make SGLang's arguments say what `--enable-sfi` means; leave a server without it alone. The prefix cache is the
+    switch that every process sees.
 
     Raises:
-        ValueError: another server in front, which loads no plugins: SFI requests would be served densely in silence.
+        ValueError: another server in front, which loads no plugins: SFI requests would be served densely in silence; or
+            another prefix cache.
     """
-    backends = [getattr(args, f"{kind}attention_backend", None) for kind in ("decode_", "prefill_", "")]
-    if BACKEND in backends and (front := _front_without_plugins(args)):
+    named = [kind for kind in ATTENTION if getattr(args, kind, None) == BACKEND]
+    cache = getattr(args, "radix_cache_backend", None)
+    if not (named or cache == BACKEND or getattr(args, "enable_sfi", False)):
+        return
+    if cache not in (None, BACKEND):
+        raise ValueError(f"--enable-sfi brings its own prefix cache: leave out --radix-cache-backend {cache}")
+    if front := _front_without_plugins(args):
         raise ValueError(f"{front} does not work with SFI: what it starts loads no plugins, so it would drop `sfi`")
-    if settings.resolved_executor() == "torch" and BACKEND in backends:
-        if backends == [BACKEND, None, None]:
-            args.attention_backend = BACKEND
+    args.radix_cache_backend = BACKEND
+    on_cpu, plain = not torch.cuda.is_available(), settings.resolved_executor() == "torch"
+    for kind in named:
+        setattr(args, kind, "torch_native" if on_cpu and plain else None)
+    if plain:
         args.disable_cuda_graph = True  # a graph would repeat what plain torch decided on the host
-    elif BACKEND in backends:
-        if backends == [None, None, BACKEND]:
-            args.attention_backend, args.decode_attention_backend = None, BACKEND
-        if getattr(args, "cuda_graph_backend_prefill", None) is None:
-            args.disable_prefill_cuda_graph = True
+    elif getattr(args, "cuda_graph_backend_prefill", None) is None:
+        args.disable_prefill_cuda_graph = True
 
 
 def _front_without_plugins(args: argparse.Namespace) -> str | None:

@@ -66,6 +66,7 @@ class StepPlanner:
         self.vocabulary: Vocabulary | None = None
         self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
         self.pass_rows: int | None = None  # rows that one decode pass has room for; None: any number
+        self.repairs = True  # can tokens be computed anew?
         self.refusal: str | None = None  # why this scheduler can serve no SFI request
         self.rids: list[str] = []
         self.rows: list[RowPlan] = []
@@ -87,7 +88,8 @@ class StepPlanner:
         """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
         assert self.vocabulary is not None
         decode = batch.forward_mode.is_decode()
-        room = PassRoom(self.evidence_tokens, self.pass_rows and self.pass_rows - len(batch.reqs))
+        spare = 0 if not self.repairs else self.pass_rows and self.pass_rows - len(batch.reqs)
+        room = PassRoom(self.evidence_tokens, spare)
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
         if self.refusal is not None:

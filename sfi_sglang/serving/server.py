@@ -18,12 +18,12 @@ from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.embedded_model import EMBEDDED, embedded_model
 from sfi_sglang.terminal import console
 
-SFI_FLAGS = ["--radix-cache-backend", "sfi", "--enable-cache-report"]
+SFI_FLAGS = ["--enable-sfi", "--enable-cache-report"]
 CPU_FLAGS = [
-    "--device", "cpu", "--attention-backend", "sfi", "--max-total-tokens", "65536", "--max-running-requests", "8",
-    "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
+    "--device", "cpu", "--attention-backend", "torch_native", "--max-total-tokens", "65536",
+    "--max-running-requests", "8", "--constrained-json-disable-any-whitespace", "--enable-metrics", "--sleep-on-idle",
 ]  # fmt: skip
-CUDA_FLAGS = ["--decode-attention-backend", "sfi", "--max-running-requests", "64"]
+CUDA_FLAGS = ["--max-running-requests", "64"]
 EMBEDDED_FLAGS = ["--served-model-name", EMBEDDED, "--tool-call-parser", "qwen"]
 SGLANG = str(Path(sys.executable).with_name("sglang"))  # the command of this very environment
 MODEL_FLAGS = {"--model-path", "--model"}

@@ -27,8 +27,6 @@ def test_a_missing_target_is_named():
 
 def arguments(**given):
     defaults = {
-        "decode_attention_backend": None,
-        "attention_backend": "sfi",
         "radix_cache_backend": "sfi",
         "disaggregation_mode": "null",
         "speculative_algorithm": None,
@@ -41,11 +39,8 @@ def arguments(**given):
     ("args", "reason"),
     [
         (arguments(), None),
-        (arguments(decode_attention_backend="sfi", attention_backend="fa3"), None),
         (arguments(enable_dp_attention=True), "--enable-dp-attention is on"),
-        (arguments(attention_backend="fa3"), "--decode-attention-backend sfi"),
-        (arguments(decode_attention_backend="fa3"), "--decode-attention-backend sfi"),
-        (arguments(radix_cache_backend=None), "--radix-cache-backend sfi"),
+        (arguments(radix_cache_backend=None), "start it with --enable-sfi"),
         (arguments(disaggregation_mode="decode"), "--disaggregation-mode decode is on"),
         (arguments(enable_unified_memory=True), "--enable-unified-memory is on"),
         (arguments(attn_cp_size=2), "--attn-cp-size is above 1"),
@@ -77,10 +72,30 @@ def test_a_graph_that_repeats_an_earlier_plan_is_refused(monkeypatch):
 def test_a_front_that_loads_no_plugins_is_refused_at_the_start(flags, variable, name, monkeypatch):
     monkeypatch.setenv("SGLANG_RUST_SERVER", variable)
     with pytest.raises(ValueError, match=name):
-        server_args.choose_backends(SimpleNamespace(attention_backend="sfi", **flags), Settings(executor="torch"))
+        server_args.enable(SimpleNamespace(enable_sfi=True, **flags), Settings(executor="torch"))
     stock = SimpleNamespace(attention_backend="fa3", **flags)
-    server_args.choose_backends(stock, Settings(executor="torch"))
-    assert stock.attention_backend == "fa3"
+    server_args.enable(stock, Settings(executor="torch"))
+    assert stock == SimpleNamespace(attention_backend="fa3", **flags)
+
+
+@pytest.mark.parametrize(
+    ("given", "attention"),
+    [
+        ({"enable_sfi": True, "attention_backend": "fa3"}, "fa3"),
+        ({"radix_cache_backend": "sfi", "attention_backend": None}, None),
+        ({"attention_backend": "sfi"}, "torch_native"),
+    ],
+)
+def test_one_flag_enables_sfi_and_what_it_was_once_called_does_too(given, attention):
+    args = SimpleNamespace(**given)
+    server_args.enable(args, Settings(executor="torch"))
+    assert args.radix_cache_backend == "sfi" and args.attention_backend == attention and args.disable_cuda_graph
+
+
+def test_another_prefix_cache_is_refused():
+    args = SimpleNamespace(enable_sfi=True, radix_cache_backend="lmcache")
+    with pytest.raises(ValueError, match="--radix-cache-backend lmcache"):
+        server_args.enable(args, Settings())
 
 
 def test_prefill_graphs_are_off_unless_asked_for():
@@ -88,8 +103,8 @@ def test_prefill_graphs_are_off_unless_asked_for():
         given = SimpleNamespace(
             decode_attention_backend="sfi", cuda_graph_backend_prefill=asked, disable_prefill_cuda_graph=False
         )
-        server_args.choose_backends(given, Settings(executor="triton"))
-        assert given.disable_prefill_cuda_graph is off
+        server_args.enable(given, Settings(executor="triton"))
+        assert given.disable_prefill_cuda_graph is off and given.decode_attention_backend is None
     stock = SimpleNamespace(attention_backend="fa3", disable_prefill_cuda_graph=False)
-    server_args.choose_backends(stock, Settings(executor="triton"))
+    server_args.enable(stock, Settings(executor="triton"))
     assert not stock.disable_prefill_cuda_graph
