@@ -10,6 +10,7 @@ import pytest
 import requests
 import torch
 
+from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.server import running_server
 from tests.helpers import flush, generate, probe_env, story
@@ -18,6 +19,7 @@ FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 4}', "--dtype", "f
 SFI = {"budget": 64, "recent": 32, "min_gap": 4, "max_segment": 12}
 PROMPT = story(60)
 ROUNDING = 2e-3  # of K and V; approximate ones are off by more than 0.1
+CHUNK = 512  # prompt tokens of a prefill pass
 RETRACT_EVERY = 24  # passes; a request that runs alone is spared
 RETRACTED = "sglang:num_retracted_requests_total"
 
@@ -26,7 +28,15 @@ RETRACTED = "sglang:num_retracted_requests_total"
 def exact(request, tmp_path_factory):
     """A server with chunked prefill and pages of 1 or 16 tokens, and the folder where it writes K and V."""
     folder = tmp_path_factory.mktemp(f"kv{request.param}")
-    flags = [*FLAGS, "--chunked-prefill-size", "512", "--page-size", str(request.param), "--max-total-tokens", "4096"]
+    flags = [
+        *FLAGS,
+        "--chunked-prefill-size",
+        str(CHUNK),
+        "--page-size",
+        str(request.param),
+        "--max-total-tokens",
+        "4096",
+    ]
     retract = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": str(RETRACT_EVERY)}
     env = probe_env(traced=request.param == 1, PROBE_KV=str(folder), **retract)
     with running_server(flags=flags, log=folder.with_suffix(".log"), env=env) as url:
@@ -70,6 +80,17 @@ def test_kept_keys_and_values_are_those_of_a_dense_prefill(exact, repair):
     flush(url)
     generate(url, prompt + reply["output_ids"], None, tokens=1)
     assert difference(sparse, kept(folder)) < ROUNDING
+
+
+def test_two_runs_agree_cold_and_warm_and_through_prefill_chunks(exact):
+    url, _, page = exact
+    flush(url)
+    cold, warm = (generate(url, PROMPT, SFI, tokens=48) for _ in range(2))
+    tokens = cold["meta_info"]["prompt_tokens"]
+    assert tokens > CHUNK, "the prompt must take more than one prefill pass"
+    assert warm["meta_info"]["cached_tokens"] == (tokens - SFIOptions().queries) // page * page
+    assert cold["output_ids"] == warm["output_ids"]
+    assert cold["meta_info"]["sfi"] == warm["meta_info"]["sfi"]
 
 
 def logprobs(url: str, ids: list[int]) -> list[float]:

@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.client.token_count import of_served_model
 from sfi_sglang.evals.items import answer
 from sfi_sglang.evals.retrieval import Retrieval
 from sfi_sglang.evals.variants import variants
-from tests.helpers import CHUNK, flush, generate, story
+from tests.helpers import flush, generate, story
 
 pytestmark = pytest.mark.server
 
@@ -48,16 +47,6 @@ def test_a_budget_above_a_cached_context_is_dense_to_the_last_digit(server, sfi)
     assert sparse["meta_info"]["cached_tokens"] == dense["meta_info"]["cached_tokens"]
     assert sparse["meta_info"]["sfi"]["slow_steps"] == 47
     assert sparse["output_ids"] == dense["output_ids"] and logprobs(sparse) == logprobs(dense)
-
-
-def test_two_runs_agree_cold_and_warm_and_through_prefill_chunks(server):
-    prompt = story(160) + QUESTION
-    flush(server)
-    cold, warm = (generate(server, prompt, SMALL, tokens=48) for _ in range(2))
-    assert cold["meta_info"]["prompt_tokens"] > CHUNK, "the prompt must take more than one prefill pass"
-    assert warm["meta_info"]["cached_tokens"] == cold["meta_info"]["prompt_tokens"] - SFIOptions().queries
-    assert cold["text"] == warm["text"]
-    assert cold["meta_info"]["sfi"] == warm["meta_info"]["sfi"]
 
 
 def test_meta_info_counts_every_step(server):
