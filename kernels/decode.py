@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sfi_sglang.kernels.heads import prefetch, within
 from sfi_sglang.kernels.launch import CHAINED, Launch, chained
 from sfi_sglang.kernels.rows import (
     CANDIDATES,
@@ -24,14 +25,13 @@ from sfi_sglang.kernels.rows import (
     SINK,
     SPLIT,
 )
+from sfi_sglang.kernels.scores import LOG2E, log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
 
-LOG2E = tl.constexpr(1.4426950408889634)
 NOWHERE = tl.constexpr(1 << 14)  # a split beyond every row
 EMPTY = tl.constexpr(-1.0e30)  # a logit that no real one undercuts
 MIN_DOT = 16  # fewest rows of tl.dot
 AHEAD = 64  # tokens of a split that the L2 cache is asked for while the previous kernel ends
-LINE = tl.constexpr(64)  # 16-bit numbers in a line of the cache
 
 
 @triton.jit
@@ -45,19 +45,12 @@ def _slots(tokens, chosen_slots, i, end, sink, count, recent):
 
 
 @triton.jit
-def _prefetch(pointers):
-    """Ask the L2 cache for some lines. It is coherent: what is written there later will be read."""
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [pointers.to(tl.int64)], tl.int32, is_pure=False, pack=1
-    )
-
-
-@triton.jit
 def _attend(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, pieces, part_out, part_lse,
-    part_candidates, logits, scale_log2, stride_tokens, stride_chosen, keep, stride_logits,
-    KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
-    COLS: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
+    part_candidates, logits, scale, cap, stride_tokens, stride_chosen, keep, stride_logits,
+    KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr,
+    CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
     head = tl.program_id(0)
@@ -76,19 +69,19 @@ def _attend(
     hi = tl.minimum(lo + size, visible)
     if CHAINED and lo < visible:  # while the previous kernel ends
         slot = _slots(tokens, chosen_slots, lo + tl.arange(0, AHEAD), hi, sink, count, recent)
-        lines = (slot[:, None] * KV + head) * D + tl.arange(0, D // LINE)[None, :] * LINE
-        _prefetch(k_ptr + lines)
-        _prefetch(v_ptr + lines)
+        prefetch(k_ptr, slot, head, KV, D, DP)
+        prefetch(v_ptr, slot, head, KV, D, DP)
     chained(CHAINED)
     if lo >= visible:
         return
-    m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
+    m_ids, d_ids = tl.arange(0, M), tl.arange(0, DP)
     real = m_ids[:, None] < G
-    q = tl.load(q_ptr + ((row * KV + head) * G + m_ids[:, None]) * D + d_ids[None, :], mask=real, other=0.0)
+    q_mask = within(real, d_ids, D, DP)
+    q = tl.load(q_ptr + ((row * KV + head) * G + m_ids[:, None]) * D + d_ids[None, :], mask=q_mask, other=0.0)
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
-    acc = tl.zeros([M, D], tl.float32)
+    acc = tl.zeros([M, DP], tl.float32)
     if LOGITS_OUT:  # candidates are [first, last); none for a row that is not slow
         evidence_at, first = tl.load(rows + EVIDENCE_AT), tl.load(rows + FIRST)
         last = tl.where(evidence_at >= 0, first + tl.load(rows + CANDIDATES), first)
@@ -99,10 +92,11 @@ def _attend(
         i = start + tl.arange(0, BLOCK)
         inside = i < hi
         offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
-        k = tl.load(k_ptr + offset, mask=inside[:, None], other=0.0)
-        v = tl.load(v_ptr + offset, mask=inside[:, None], other=0.0)
+        there = within(inside[:, None], d_ids, D, DP)
+        k = tl.load(k_ptr + offset, mask=there, other=0.0).to(q.dtype)
+        v = tl.load(v_ptr + offset, mask=there, other=0.0).to(q.dtype)
         slot = _slots(tokens, chosen_slots, i + BLOCK, hi, sink, count, recent)
-        qk = tl.dot(q, tl.trans(k)) * scale_log2
+        qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
         qk = tl.where(inside[None, :], qk, EMPTY)
         new_best = tl.maximum(best, tl.max(qk, 1))
         p = tl.exp2(qk - new_best[:, None])
@@ -118,7 +112,7 @@ def _attend(
             candidate_total = candidate_total * shrink + mass
         best = new_best
     part = ((row * KV + head) * SPLITS + split) * G + m_ids
-    tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=real)
+    tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=q_mask)
     tl.store(part_lse + part, best + tl.log2(total), mask=m_ids < G)
     if LOGITS_OUT:
         lse = tl.where(candidate_total > 0, best + tl.log2(candidate_total), EMPTY)
@@ -127,15 +121,15 @@ def _attend(
 
 @triton.jit
 def _merge(
-    part_out, part_lse, part_candidates, rows, out, candidate_lse, row_lse,
-    KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr,
+    part_out, part_lse, part_candidates, rows, sinks, out, candidate_lse, row_lse, v_scale,
+    KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr,
     LOGITS_OUT: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """Join the splits of one query head; with LOGITS_OUT also the log-sum-exps over all tokens and over candidates."""
     head, row = tl.program_id(0), tl.program_id(1)
     rows += row * COLS
     visible = tl.load(rows + SINK) + tl.load(rows + COUNT) + tl.load(rows + LENGTH) - tl.load(rows + RECENT)
-    splits, d_ids = tl.arange(0, SPLITS), tl.arange(0, D)
+    splits, d_ids = tl.arange(0, SPLITS), tl.arange(0, DP)
     used = splits * tl.load(rows + SPLIT) < visible
     part = ((row * KV + head // G) * SPLITS + splits) * G + head % G
     chained(CHAINED)
@@ -143,9 +137,17 @@ def _merge(
     highest = tl.max(lse, 0)
     weight = tl.exp2(lse - highest)
     total = tl.sum(weight, 0)
-    weight = tl.where(used, weight / total, 0.0)
-    values = tl.load(part_out + part[:, None] * D + d_ids[None, :], mask=used[:, None], other=0.0)
-    tl.store(out + (row * KV * G + head) * D + d_ids, tl.sum(values * weight[:, None], 0).to(out.dtype.element_ty))
+    everything = total
+    if sinks is not None:  # an infinite sum leaves the tokens nothing, as it should
+        everything += tl.exp2(tl.load(sinks + head) * LOG2E - highest)
+    weight = tl.where(used, weight / everything * v_scale, 0.0)
+    there = within(used[:, None], d_ids, D, DP)
+    values = tl.load(part_out + part[:, None] * D + d_ids[None, :], mask=there, other=0.0)
+    result = tl.sum(values * weight[:, None], 0).to(out.dtype.element_ty)
+    if D == DP:
+        tl.store(out + (row * KV * G + head) * D + d_ids, result)
+    else:
+        tl.store(out + (row * KV * G + head) * D + d_ids, result, mask=d_ids < D)
     if LOGITS_OUT:
         partial = tl.load(part_candidates + part, mask=used, other=EMPTY)
         best = tl.max(partial, 0)
@@ -161,7 +163,7 @@ class DecodeBuffers:
     lse: Tensor  # float32 [rows, KV, splits, G], log2
     candidates: Tensor  # as lse, over candidates only
     candidate_lse: Tensor  # float32 [rows, KV * G], log2
-    row_lse: Tensor  # as candidate_lse, over all tokens
+    row_lse: Tensor  # as candidate_lse, over all tokens; sinks of a Scoring are none
     logits: Tensor  # float32 [KV * G, T]: logits, log2, of the slow rows' candidates, one layer's
 
     @classmethod
@@ -191,13 +193,14 @@ def attend(
     logits_out: bool,
     launch: Launch,
 ) -> None:
-    """Partial results of one new token per row, in the buffers.
+    """Partial results of one new token per row, in the buffers: without sinks, in units of the stored values.
 
-    q: [rows, heads, D]. keys, values: KV pool of the layer, [slots, KV, D]. req_to_token: int32 [pool rows, tokens].
-    req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32 [rows, KV, keep], the layer's
-    part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of two, at most the buffers'; no
-    row may need more. logits_out: slow rows leave logits and log-sum-exps in the buffers, and only the row and split of
-    each of `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has the wide rows.
+    q: [rows, heads, D]. keys, values: the layer's pool, [slots, KV, D], of q's type or FP8. req_to_token: int32
+    [pool rows, tokens]. req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32
+    [rows, KV, keep], the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of
+    two, at most the buffers'; no row may need more. logits_out: slow rows leave logits and log-sum-exps in the buffers,
+    and only the row and split of each of `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has
+    the wide rows.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -206,20 +209,30 @@ def attend(
     _attend[(kv_heads, pieces.shape[0]) if logits_out else (kv_heads, count, splits)](
         q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        scoring.scale * LOG2E.value, req_to_token.stride(0), stride_chosen, keep, buffers.logits.stride(0),
-        KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim,
-        BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,
-        num_warps=launch.warps, num_stages=launch.stages, **CHAINED,
+        stride_tokens=req_to_token.stride(0), stride_chosen=stride_chosen, keep=keep,
+        stride_logits=buffers.logits.stride(0), KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)),
+        D=dim, DP=triton.next_power_of_2(dim), BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS,
+        LOGITS_OUT=logits_out, AHEAD=AHEAD,
+        num_warps=launch.warps, num_stages=launch.stages, **logit_arguments(scoring), **CHAINED,
     )  # fmt: skip
 
 
-def merge(rows: Tensor, buffers: DecodeBuffers, out: Tensor, kv_heads: int, splits: int, logits_out: bool) -> Tensor:
-    """Join the partial results of all rows into `out` [rows, heads, D]."""
+def merge(
+    rows: Tensor,
+    buffers: DecodeBuffers,
+    out: Tensor,
+    scoring: Scoring,
+    kv_heads: int,
+    splits: int,
+    logits_out: bool,
+) -> Tensor:
+    """Join the partial results of all rows, and the sinks, into `out` [rows, heads, D]."""
     count, heads, dim = out.shape
     merge_warps = 1 if splits <= 16 else 2  # the best on an H200
     _merge[(heads, count)](
-        buffers.out, buffers.lse, buffers.candidates, rows, out, buffers.candidate_lse, buffers.row_lse,
-        KV=kv_heads, G=heads // kv_heads, D=dim, SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out,
+        buffers.out, buffers.lse, buffers.candidates, rows, scoring.sinks, out, buffers.candidate_lse,
+        buffers.row_lse, scoring.v_scale, KV=kv_heads, G=heads // kv_heads, D=dim, DP=triton.next_power_of_2(dim),
+        SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out,
         num_warps=merge_warps, **CHAINED,
     )  # fmt: skip
     return out

@@ -13,9 +13,11 @@ from torch import Tensor
 from sfi_sglang.api.options import EVIDENCE_PAGE
 from sfi_sglang.kernels import coverage
 from sfi_sglang.kernels.coverage import caught
-from sfi_sglang.kernels.decode import EMPTY, LOG2E, MIN_DOT, DecodeBuffers
+from sfi_sglang.kernels.decode import EMPTY, MIN_DOT, DecodeBuffers
+from sfi_sglang.kernels.heads import within
 from sfi_sglang.kernels.launch import CHAINED, chained
 from sfi_sglang.kernels.rows import AGREEMENT, CANDIDATES, COLUMNS, EVIDENCE_AT, OLD_RECENT, STAGES
+from sfi_sglang.kernels.scores import LOG2E, log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
 
 LN2 = tl.constexpr(0.6931471805599453)
@@ -91,35 +93,43 @@ def merge_logits(
 
 @triton.jit
 def _prompt_logits(
-    q, k_ptr, slots, i, end, head, scale_log2,
-    KV: tl.constexpr, D: tl.constexpr,
+    q, k_ptr, slots, i, end, head, scale, cap,
+    KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
     """Base-2 logits [M, BLOCK] of the queries over candidates i, EMPTY where there is none."""
-    d_ids = tl.arange(0, D)
+    d_ids = tl.arange(0, DP)
     slot = tl.load(slots + i, mask=i < end, other=-1)
     there = slot >= 0
     offset = (slot.to(tl.int64)[:, None] * KV + head) * D + d_ids[None, :]
-    k = tl.load(k_ptr + offset, mask=there[:, None], other=0.0)
-    return tl.where(there[None, :], tl.dot(q, tl.trans(k)) * scale_log2, EMPTY)
+    k = tl.load(k_ptr + offset, mask=within(there[:, None], d_ids, D, DP), other=0.0).to(q.dtype)
+    return tl.where(there[None, :], log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED), EMPTY)
+
+
+@triton.jit
+def _prompt_queries(q_ptr, head, m_ids, R: tl.constexpr, D: tl.constexpr, DP: tl.constexpr):
+    d_ids = tl.arange(0, DP)
+    there = within(m_ids[:, None] < R, d_ids, D, DP)
+    return tl.load(q_ptr + (head * R + m_ids[:, None]) * D + d_ids[None, :], mask=there, other=0.0)
 
 
 # One version of the prompt kernels for all lengths: any other would be compiled in the middle of somebody's request.
 @triton.jit(do_not_specialize=["candidates", "size", "stride_slots"])
 def _prompt_lse(
-    q_ptr, k_ptr, slots, parts, scale_log2, candidates, size, stride_slots,
-    KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
+    q_ptr, k_ptr, slots, parts, scale, cap, candidates, size, stride_slots,
+    KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
+    CAPPED: tl.constexpr,
 ):  # fmt: skip
     """Natural log-sum-exp of R queries over one split of the candidates of one KV head."""
     head, split = tl.program_id(0), tl.program_id(1)
-    m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
-    q = tl.load(q_ptr + (head * R + m_ids[:, None]) * D + d_ids[None, :], mask=m_ids[:, None] < R, other=0.0)
+    m_ids = tl.arange(0, M)
+    q = _prompt_queries(q_ptr, head, m_ids, R, D, DP)
     slots += head.to(tl.int64) * stride_slots
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     lo = split * size
     hi = tl.minimum(lo + size, candidates)
     for start in range(lo, hi, BLOCK):
-        qk = _prompt_logits(q, k_ptr, slots, start + tl.arange(0, BLOCK), hi, head, scale_log2, KV, D)
+        qk = _prompt_logits(q, k_ptr, slots, start + tl.arange(0, BLOCK), hi, head, scale, cap, KV, D, DP, CAPPED)
         new_best = tl.maximum(best, tl.max(qk, 1))
         total = total * tl.exp2(best - new_best) + tl.sum(tl.exp2(qk - new_best[:, None]), 1)
         best = new_best
@@ -128,17 +138,18 @@ def _prompt_lse(
 
 @triton.jit(do_not_specialize=["candidates", "stride_slots", "stride_evidence"])
 def _prompt_scores(
-    q_ptr, k_ptr, slots, lse, evidence, scale_log2, alpha, candidates, stride_slots, stride_evidence,
-    KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
+    q_ptr, k_ptr, slots, lse, evidence, scale, cap, alpha, candidates, stride_slots, stride_evidence,
+    KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
+    CAPPED: tl.constexpr,
 ):  # fmt: skip
     """Merged evidence of BLOCK candidates of one KV head."""
     head, block = tl.program_id(0), tl.program_id(1)
-    m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
+    m_ids = tl.arange(0, M)
     real = m_ids < R
-    q = tl.load(q_ptr + (head * R + m_ids[:, None]) * D + d_ids[None, :], mask=real[:, None], other=0.0)
+    q = _prompt_queries(q_ptr, head, m_ids, R, D, DP)
     slots += head.to(tl.int64) * stride_slots
     i = block * BLOCK + tl.arange(0, BLOCK)
-    qk = _prompt_logits(q, k_ptr, slots, i, candidates, head, scale_log2, KV, D)
+    qk = _prompt_logits(q, k_ptr, slots, i, candidates, head, scale, cap, KV, D, DP, CAPPED)
     log_p = qk - (tl.load(lse + head * M + m_ids) * LOG2E)[:, None]
     log_p = tl.where(real[:, None], log_p * alpha, EMPTY)
     best = tl.max(log_p, 0)
@@ -151,7 +162,8 @@ def prompt_evidence(
 ) -> None:
     """Evidence of one layer at the end of a prompt.
 
-    queries: [KV, R, D], the last W queries of each query head of a KV head. keys: the layer's pool [slots, KV, D].
+    queries: [KV, R, D], the last W queries of each query head of a KV head. keys: the layer's pool [slots, KV, D],
+    of the queries' type or FP8.
     slots: int32 [KV, candidates] with any stride between heads: where the candidates' keys are, -1 for none. out:
     float32 [KV, candidates], any row stride; a candidate that is none gets about EMPTY.
     """
@@ -161,10 +173,12 @@ def prompt_evidence(
     block = 64
     size = max(block, triton.cdiv(triton.cdiv(candidates, 64), block) * block)
     parts = torch.empty(triton.cdiv(candidates, size), kv_heads, m, device=queries.device)
-    shape = {"KV": kv_heads, "R": count, "M": m, "D": dim, "BLOCK": block, "num_warps": 4}
-    scale_log2, stride = scoring.scale * LOG2E.value, slots.stride(0)
-    _prompt_lse[(kv_heads, parts.shape[0])](queries, keys, slots, parts, scale_log2, candidates, size, stride, **shape)
+    common = {
+        "candidates": candidates, "stride_slots": slots.stride(0), "KV": kv_heads, "R": count, "M": m,
+        "D": dim, "DP": triton.next_power_of_2(dim), "BLOCK": block, "num_warps": 4, **logit_arguments(scoring),
+    }  # fmt: skip
+    _prompt_lse[(kv_heads, parts.shape[0])](queries, keys, slots, parts, size=size, **common)
     _prompt_scores[(kv_heads, triton.cdiv(candidates, block))](
-        queries, keys, slots, parts.logsumexp(0), out, scale_log2, 0.5 if agreement else 1.0,
-        candidates, stride, out.stride(0), **shape,
+        queries, keys, slots, parts.logsumexp(0), out,
+        alpha=0.5 if agreement else 1.0, stride_evidence=out.stride(0), **common,
     )  # fmt: skip

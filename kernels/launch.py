@@ -27,7 +27,7 @@ class Launch:
 
     def tokens(self, dim: int) -> int:
         """Tokens an iteration for a head dim: twice as many numbers would not fit into the registers."""
-        return min(self.block, TILE_NUMBERS // dim)
+        return min(self.block, TILE_NUMBERS // triton.next_power_of_2(dim))
 
 
 TILE_NUMBERS = 8192

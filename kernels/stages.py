@@ -9,9 +9,10 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.api.options import EVIDENCE_PAGE
-from sfi_sglang.kernels.decode import EMPTY, LOG2E
+from sfi_sglang.kernels.decode import EMPTY
 from sfi_sglang.kernels.evidence import LN2
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, EXCLUSION, NMS, PRIOR, SPAN, STAGES
+from sfi_sglang.kernels.scores import LOG2E
 from sfi_sglang.selection import stages as reference
 
 NMS_RADIUS = tl.constexpr(reference.NMS_RADIUS)

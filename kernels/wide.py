@@ -10,10 +10,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sfi_sglang.kernels.decode import EMPTY, LOG2E, DecodeBuffers
+from sfi_sglang.kernels.decode import EMPTY, DecodeBuffers
+from sfi_sglang.kernels.heads import within
 from sfi_sglang.kernels.launch import CHAINED, WIDE, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
 from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
+from sfi_sglang.kernels.scores import log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
 
 QUERIES = 64  # query heads of a tile: the rows of one tl.dot
@@ -26,21 +28,26 @@ def tile_tokens(group: int) -> int:
 
 @triton.jit
 def _take(
-    q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale_log2, best, total, acc,
-    KV: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr,
+    q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale, cap, best, total, acc,
+    KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr, CAPPED: tl.constexpr,
+    MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add BLOCK tokens from `start` on to the running softmax of a tile. Returns it, the slots of the next block, and
     what a caller may want to keep: logits, probabilities and the factor by which earlier sums shrink. MASKED: some of
     the tokens are not there, or not for every query."""
-    i, d_ids = start + tl.arange(0, BLOCK), tl.arange(0, D)
+    i, d_ids = start + tl.arange(0, BLOCK), tl.arange(0, DP)
     offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
     if MASKED:
-        k = tl.load(k_ptr + offset, mask=i[:, None] < hi, other=0.0)
-        v = tl.load(v_ptr + offset, mask=i[:, None] < hi, other=0.0)
-    else:
+        there = within(i[:, None] < hi, d_ids, D, DP)
+        k, v = tl.load(k_ptr + offset, mask=there, other=0.0), tl.load(v_ptr + offset, mask=there, other=0.0)
+    elif D == DP:
         k, v = tl.load(k_ptr + offset), tl.load(v_ptr + offset)
+    else:
+        there = d_ids[None, :] < D
+        k, v = tl.load(k_ptr + offset, mask=there, other=0.0), tl.load(v_ptr + offset, mask=there, other=0.0)
+    k, v = k.to(q.dtype), v.to(q.dtype)
     slot = tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-    qk = tl.dot(q, tl.trans(k)) * scale_log2
+    qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
     if MASKED:
         qk = tl.where(i[None, :] < tl.minimum(limit, hi)[:, None], qk, EMPTY)
     new_best = tl.maximum(best, tl.max(qk, 1))
@@ -63,9 +70,9 @@ def _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink):
 @triton.jit
 def _attend_wide(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
-    logits, scale_log2, stride_tokens, stride_logits,
-    KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
-    SPLITS: tl.constexpr, COLS: tl.constexpr, CHAINED: tl.constexpr,
+    logits, scale, cap, stride_tokens, stride_logits,
+    KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    BLOCK: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One piece of one KV head: a tile's queries over up to SPLIT tokens. GP: G, padded to a power of two."""
     head, piece = tl.program_id(0), tl.program_id(1)
@@ -74,7 +81,7 @@ def _attend_wide(
     chained(CHAINED)
     if row < 0:
         return
-    m_ids, d_ids = tl.arange(0, M), tl.arange(0, D)
+    m_ids, d_ids = tl.arange(0, M), tl.arange(0, DP)
     own = rows + row * COLS
     width, length = tl.load(own + QUERIES_OF), tl.load(own + LENGTH)
     query, g = tile * (M // GP) + m_ids // GP, m_ids % GP
@@ -88,11 +95,12 @@ def _attend_wide(
         return
     tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
     q_line = (batch_row * KV + head) * G + g
-    q = tl.load(q_ptr + q_line[:, None] * D + d_ids[None, :], mask=real[:, None], other=0.0)
+    there = within(real[:, None], d_ids, D, DP)
+    q = tl.load(q_ptr + q_line[:, None] * D + d_ids[None, :], mask=there, other=0.0)
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
-    acc = tl.zeros([M, D], tl.float32)
+    acc = tl.zeros([M, DP], tl.float32)
     evidence_at, first = tl.load(own + EVIDENCE_AT), tl.load(own + FIRST)
     last = first + tl.load(own + CANDIDATES)
     taken = real & (query == width - 1) & (evidence_at >= 0)  # leaves evidence
@@ -103,19 +111,22 @@ def _attend_wide(
     slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
     for start in range(lo, whole, BLOCK):
         best, total, acc, slot, qk, p, shrink = _take(
-            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale_log2, best, total, acc, KV, D, BLOCK, False
-        )
+            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale, cap, best, total, acc,
+            KV, D, DP, BLOCK, CAPPED, False,
+        )  # fmt: skip
         if evidence:
             candidate_total = _keep(logits, line, start + ids, first, last, taken, qk, p, candidate_total, shrink)
     for start in range(whole, hi, BLOCK):
         best, total, acc, slot, qk, p, shrink = _take(
-            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale_log2, best, total, acc, KV, D, BLOCK, True
-        )
+            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale, cap, best, total, acc,
+            KV, D, DP, BLOCK, CAPPED, True,
+        )  # fmt: skip
         if evidence:
             candidate_total = _keep(logits, line, start + ids, first, last, taken, qk, p, candidate_total, shrink)
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
-    tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=seen[:, None])
+    there = within(seen[:, None], d_ids, D, DP)
+    tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=there)
     tl.store(part_lse + part, best + tl.log2(total), mask=seen)
     lse = tl.where(candidate_total > 0, best + tl.log2(candidate_total), EMPTY)
     tl.store(part_candidates + part, lse, mask=seen)
@@ -143,7 +154,8 @@ def attend_wide(
     _attend_wide[(kv_heads, pieces.shape[0])](
         q, keys, values, req_to_token, req_pool_indices, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        scoring.scale * LOG2E.value, req_to_token.stride(0), buffers.logits.stride(0),
-        KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, BLOCK=WIDE.tokens(dim),
-        SPLITS=splits, COLS=COLUMNS, num_warps=WIDE.warps, num_stages=WIDE.stages, **CHAINED,
+        stride_tokens=req_to_token.stride(0), stride_logits=buffers.logits.stride(0),
+        KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, DP=triton.next_power_of_2(dim),
+        BLOCK=WIDE.tokens(dim), SPLITS=splits, COLS=COLUMNS, num_warps=WIDE.warps, num_stages=WIDE.stages,
+        **logit_arguments(scoring), **CHAINED,
     )  # fmt: skip

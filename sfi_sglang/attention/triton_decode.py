@@ -70,4 +70,4 @@ class TritonAttention:
         attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, splits, self.logits_out, self.launch)
         if self.logits_out:
             attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, splits)
-        return merge(metadata.rows, buffers, torch.empty_like(q), keys.shape[1], splits, self.logits_out)
+        return merge(metadata.rows, buffers, torch.empty_like(q), scoring, keys.shape[1], splits, self.logits_out)

@@ -1,23 +1,29 @@
-"""Compile every Triton kernel for Hopper without a GPU: `python -m tests.kernels.compile_kernels`."""
+"""Compile every Triton kernel for Hopper without a GPU, as it is launched there, and tell what it takes of a
+multiprocessor: `python -m tests.kernels.compile_kernels`."""
+
+import re
+import subprocess
+from tempfile import NamedTemporaryFile
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sfi_sglang.api.options import EVIDENCE_PAGE
+from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
+from sfi_sglang.attention.model_support import MAX_GROUP
 from sfi_sglang.kernels import coverage, decode, evidence, locate, pack, rows, select, stages, wide
-from sfi_sglang.kernels.launch import FAST, MIXED
+from sfi_sglang.kernels.launch import FAST, MIXED, WIDE
 from sfi_sglang.selection.table import RING
 
 TARGET = GPUTarget("cuda", 90, 32)
 HEAD = {"KV": 8, "COLS": rows.COLUMNS}
 PAGE = {**HEAD, "PAGE": EVIDENCE_PAGE}
-PROMPT = {"KV": 8, "R": 64, "M": 64, "D": 128, "BLOCK": 64}
-FLOATS = {"scale_log2", "alpha", "max_weight"}
-BF16 = {"q_ptr", "k_ptr", "v_ptr", "out"}
+FP8 = "*fp8e4nv"
+FLOATS = {"scale", "cap", "v_scale", "alpha", "max_weight"}
+BF16, POOL = {"q_ptr", "out"}, {"k_ptr", "v_ptr"}
 POINTERS = {
     "part_out", "part_lse", "part_candidates", "logits", "candidate_lse", "evidence", "part_best", "part_total", "lse",
-    "scores", "parts", "row_lse", "mass", "sums",
+    "scores", "parts", "row_lse", "mass", "sums", "sinks",
 }  # fmt: skip
 INT_POINTERS = {
     "req_to_token",
@@ -33,39 +39,81 @@ INT_POINTERS = {
 }
 
 
-def kind(name: str, constants: dict) -> str:
+def kind(name: str, constants: dict, pool: str) -> str:
     if name in constants:
         return "constexpr"
     if name in FLOATS:
         return "fp32"
     if name == "req_pool_indices":
         return "*i64"
-    types = [("*bf16", BF16), ("*fp32", POINTERS), ("*i32", INT_POINTERS)]
+    types = [("*bf16", BF16), (pool, POOL), ("*fp32", POINTERS), ("*i32", INT_POINTERS)]
     return next((code for code, names in types if name in names), "i32")
 
 
-def compile_one(function, **constants) -> None:
-    signature = {name: kind(name, constants) for name in function.arg_names}
-    compiled = triton.compile(ASTSource(function, signature, constexprs=constants), target=TARGET)
-    print(f"{function.__name__} {constants}: {len(compiled.asm['cubin'])} bytes")
+def registers(cubin: bytes) -> str:
+    """Of a thread, and the bytes that it spills to its stack, as the toolkit tells them."""
+    with NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = triton.knobs.nvidia.cuobjdump.path
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", told)
+    assert found is not None, told
+    return f"{found[1]} registers, stack {found[2]}"
+
+
+def compile_one(function, warps: int = 4, stages: int = 3, pool: str = "*bf16", **constants) -> None:
+    """pool: the type of the keys and values."""
+    names = function.arg_names
+    signature = {name: kind(name, constants, pool) for name in names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name][0] == "*"}
+    source = ASTSource(function, signature, constexprs=constants, attrs=aligned)
+    compiled = triton.compile(source, target=TARGET, options={"num_warps": warps, "num_stages": stages})
+    used = f"{compiled.metadata.shared} bytes shared, {registers(compiled.asm['cubin'])}"
+    print(f"{function.__name__} {pool} {constants}: {used}", flush=True)
+
+
+def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
+    """All that a layer of one kind runs, in decode."""
+    layer = {"G": 4, "D": dim, "DP": triton.next_power_of_2(dim), "SPLITS": 64, "CHAINED": True, **HEAD}
+    for logits_out, launch in ((False, FAST), (True, MIXED)):
+        compile_one(
+            decode._attend, launch.warps, launch.stages, pool, M=16, BLOCK=launch.tokens(dim), AHEAD=decode.AHEAD,
+            CAPPED=capped, LOGITS_OUT=logits_out, **layer,
+        )  # fmt: skip
+        compile_one(decode._merge, 2, LOGITS_OUT=logits_out, **layer, **({} if sinks else {"sinks": None}))
+    block = WIDE.tokens(dim)
+    compile_one(
+        wide._attend_wide, WIDE.warps, WIDE.stages, pool, GP=4, M=wide.QUERIES, BLOCK=block, CAPPED=capped, **layer
+    )
+
+
+def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
+    shape = {"KV": 8, "R": queries, "M": queries, "D": dim, "DP": triton.next_power_of_2(dim), "BLOCK": 64}
+    for function in (evidence._prompt_lse, evidence._prompt_scores):
+        compile_one(function, pool=pool, CAPPED=capped, **shape)
 
 
 def main() -> None:
-    for dim in (64, 128, 256):
-        for logits_out, launch in ((False, FAST), (True, MIXED)):
-            shape = {"G": 4, "D": dim, "SPLITS": 64, "LOGITS_OUT": logits_out, "CHAINED": True, **HEAD}
-            compile_one(decode._attend, M=16, BLOCK=launch.tokens(dim), AHEAD=decode.AHEAD, **shape)
-            compile_one(decode._merge, **shape)
+    for dim in (64, 128, 256, 96, 192):
+        attention(dim, "*bf16", capped=False, sinks=False)
+    attention(64, "*bf16", capped=False, sinks=True)  # gpt-oss
+    attention(256, "*bf16", capped=True, sinks=False)  # Gemma 2
+    attention(128, FP8, capped=False, sinks=False)
+    for dim in (64, 96, 192, 256):
+        attention(dim, FP8, capped=True, sinks=True)
+    prompt(128, 64, "*bf16", capped=False)
+    for dim in (96, 192, 256):  # with as many queries as there may be
+        prompt(dim, PROMPT_QUERIES * MAX_GROUP, "*bf16", capped=False)
+    prompt(256, PROMPT_QUERIES * MAX_GROUP, "*bf16", capped=True)
+    prompt(256, PROMPT_QUERIES * MAX_GROUP, FP8, capped=True)
     compile_one(locate._locate, COLS=rows.COLUMNS, BLOCK=1024)
-    compile_one(wide._attend_wide, G=4, GP=4, M=64, D=128, BLOCK=64, SPLITS=64, CHAINED=True, **HEAD)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
     compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)
-    compile_one(coverage._record, SIZE=36 * 8 * 2, COLS=rows.COLUMNS, RING=RING)
-    compile_one(evidence._prompt_lse, **PROMPT)
-    compile_one(evidence._prompt_scores, **PROMPT)
-    compile_one(stages._fuse, BLOCK=2048, **HEAD)
+    compile_one(coverage._record, 1, SIZE=36 * 8 * 2, COLS=rows.COLUMNS, RING=RING)
+    compile_one(stages._fuse, 8, BLOCK=2048, **HEAD)
     for stage, after in ((rows.NMS.value, 16), (rows.SPAN.value, 2)):
-        compile_one(stages._window, STAGE=stage, AFTER=after, COLS=rows.COLUMNS, PAGE=EVIDENCE_PAGE)
+        compile_one(stages._window, 8, STAGE=stage, AFTER=after, COLS=rows.COLUMNS, PAGE=EVIDENCE_PAGE)
     compile_one(stages._exclude, HEADS=8, **PAGE)
     compile_one(select._select, BLOCK=2048, SAMPLED=select.SAMPLE, **HEAD)
 

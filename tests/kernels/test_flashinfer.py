@@ -149,6 +149,13 @@ def test_refused_without_cuda():
         Settings(executor="flashinfer").check_executor()
 
 
+def test_a_layer_that_does_more_than_scale_is_refused():
+    attention = FlashInferAttention.__new__(FlashInferAttention)  # it needs a GPU
+    for scoring in (Scoring(1.0, cap=30.0), Scoring(1.0, sinks=torch.zeros(8)), Scoring(1.0, v_scale=0.5)):
+        with pytest.raises(ValueError, match=r"layer 3 .* --sfi-executor triton"):
+            attention.run(torch.zeros(1), torch.zeros(1), torch.zeros(1), 3, scoring)
+
+
 def test_refused_without_the_package(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(settings_module, "find_spec", lambda name: None)

@@ -18,7 +18,8 @@ DEVICE = "cuda" if GPU else "cpu"
 LAYERS, HEADS, KV, DIM = 2, 4, 2, 64
 LENGTHS, CONTEXT = [1100, 2100, 300, 900], 2 * EVIDENCE_PAGE + 300
 OPTIONS = SFIOptions(budget=64, recent=32, queries=PROMPT_QUERIES)
-SCORING = Scoring(DIM**-0.5)
+# one of each layer's own
+SCORINGS = [Scoring(DIM**-0.5, k_scale=0.07), Scoring(DIM**-0.5, cap=0.3, k_scale=0.2)]
 
 
 def selected(keys, queries, slots) -> torch.Tensor:
@@ -27,10 +28,10 @@ def selected(keys, queries, slots) -> torch.Tensor:
     chosen = slots[OPTIONS.sink : OPTIONS.sink + count].long()
     evidence = [
         selector.power_mean(
-            selector.attention_logits(grouped_queries(q, KV), k[chosen].transpose(0, 1), SCORING).log_softmax(-1),
+            selector.attention_logits(grouped_queries(q, KV), k[chosen].transpose(0, 1), scoring).log_softmax(-1),
             OPTIONS.selector,
         )
-        for q, k in zip(queries, keys, strict=True)
+        for q, k, scoring in zip(queries, keys.float(), SCORINGS, strict=True)
     ]
     return selector.select(torch.stack(evidence), 1, OPTIONS.budget, OPTIONS.selector) + OPTIONS.sink
 
@@ -39,7 +40,8 @@ def test_prompts_take_turns_where_their_evidence_does_not_fit_together():
     torch.manual_seed(0)
     limits = Limits(LAYERS, HEADS, KV, DIM, requests=8, graph_rows=8, budget=OPTIONS.budget, context=CONTEXT)
     assert limits.evidence_tokens < sum(map(OPTIONS.candidates, LENGTHS))
-    keys = torch.randn(LAYERS, sum(LENGTHS), KV, DIM, device=DEVICE, dtype=torch.float16)
+    real = torch.randn(LAYERS, sum(LENGTHS), KV, DIM, device=DEVICE)
+    keys = torch.stack([k / scoring.k_scale for k, scoring in zip(real, SCORINGS, strict=True)]).to(torch.float8_e4m3fn)
     q = torch.randn(LAYERS, len(LENGTHS) * PROMPT_QUERIES, HEADS * DIM, device=DEVICE, dtype=torch.float16)
     req_to_token = torch.zeros(len(LENGTHS), CONTEXT, dtype=torch.int32, device=DEVICE)
     for line, slots, length in zip(req_to_token, torch.randperm(sum(LENGTHS)).split(LENGTHS), LENGTHS, strict=True):
@@ -52,9 +54,10 @@ def test_prompts_take_turns_where_their_evidence_does_not_fit_together():
     ]
     workspace = Workspace.allocate(limits, DEVICE, 1 << 40)
     observer = PrefillObserver(workspace, lambda layer: keys[layer], req_to_token)
+    observer.compile(SCORINGS[0], q.dtype)
     observer.begin(rows, [PROMPT_QUERIES] * len(rows))  # all else was cached
     for i in range(LAYERS):
-        observer.observe(q[i].view(-1, HEADS, DIM), i, SCORING)
+        observer.observe(q[i].view(-1, HEADS, DIM), i, SCORINGS[i])
     queries = q.view(LAYERS, len(rows), PROMPT_QUERIES, HEADS, DIM)
     for i, row in enumerate(rows):
         state = row.state
