@@ -139,7 +139,7 @@ def _merge(
     total = tl.sum(weight, 0)
     everything = total
     if sinks is not None:  # an infinite sum leaves the tokens nothing, as it should
-        everything += tl.exp2(tl.load(sinks + head) * LOG2E - highest)
+        everything += tl.exp2(tl.load(sinks + head).to(tl.float32) * LOG2E - highest)
     weight = tl.where(used, weight / everything * v_scale, 0.0)
     there = within(used[:, None], d_ids, D, DP)
     values = tl.load(part_out + part[:, None] * D + d_ids[None, :], mask=there, other=0.0)

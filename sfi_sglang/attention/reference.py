@@ -84,7 +84,7 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor
         if seen is not None:
             logits = logits.masked_fill(~seen, -torch.inf)
         if scoring.sinks is not None:
-            logits = torch.cat([logits, scoring.sinks[head].expand(m, 1)], -1)
+            logits = torch.cat([logits, scoring.sinks[head].float().expand(m, 1)], -1)
         weights = logits.softmax(-1)[:, : v.shape[1]]
         out[head] = (weights @ v[of][0].float()) * scoring.v_scale
     return out

@@ -11,7 +11,7 @@ from torch import Tensor
 class Scoring:
     """scale: of the softmax.
     cap: logits become cap * tanh(logit / cap); 0: they stay.
-    sinks: float32 [heads of this rank], of each query head the logit of one token more, which takes attention and has
+    sinks: [heads of this rank], of each query head the logit of one token more, which takes attention and has
         no value (gpt-oss); nothing to do with the first tokens that SFI calls sink.
     k_scale, v_scale: of an FP8 pool, by which a stored key or value is multiplied.
     """
@@ -36,7 +36,7 @@ class Scoring:
         return cls(
             layer.scaling,
             max(layer.logit_cap, 0.0),
-            None if sinks is None else sinks.float(),
+            sinks,
             1.0 if k_scale is None else k_scale,
             1.0 if v_scale is None else v_scale,
         )

@@ -1,0 +1,115 @@
+"""Models that mix kinds of attention, tiny and with random weights, in the real server against Hugging Face's code: the
+layers of full attention turn sparse, with sinks where they have some, and those with windows stay as they are."""
+
+import random
+from pathlib import Path
+
+import pytest
+import requests
+
+from sfi_sglang.api.options import parse_sfi
+from sfi_sglang.serving.server import running_server
+from tests import random_models
+from tests.helpers import probe_env
+from tests.model_families import write_config
+
+pytestmark = pytest.mark.server
+
+PROMPT = [random.Random(1).randrange(1, 127) for _ in range(150)]
+TOKENS = 40
+SMALL = {"budget": 24, "sink": 2, "recent": 32, "min_gap": 4, "max_segment": 12}
+WINDOW = {"policy": "never", "sink": 2, "recent": 32}
+CLOSE = 2e-3  # nats, float32
+PLAIN = ["--skip-tokenizer-init", "--context-length", "512", "--max-total-tokens", "4096"]
+
+
+def ask(url: str, sfi, ids: list[int] = PROMPT, tokens: int = TOKENS) -> dict:
+    sampling = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": True, "custom_params": {"sfi": sfi}}
+    body = {"input_ids": ids, "sampling_params": sampling, "return_logprob": True}
+    reply = requests.post(f"{url}/generate", json=body, timeout=120)
+    reply.raise_for_status()
+    answer: dict = reply.json()
+    return answer
+
+
+def logprobs(reply: dict) -> list[float]:
+    return [entry[0] for entry in reply["meta_info"]["output_token_logprobs"]]
+
+
+@pytest.fixture(scope="module", params=["gpt_oss", "olmo3", "gemma3_text"])
+def served(request, tmp_path_factory) -> tuple[str, Path]:
+    """URL and folder of a model in float32."""
+    folder = random_models.build(request.param, tmp_path_factory.mktemp("models") / request.param)
+    flags = [*PLAIN, "--dtype", "float32"]
+    if request.param == "gpt_oss":  # SGLang names the backends that it may have; the torch executor takes its place
+        flags += ["--attention-backend", "triton"]
+    with running_server(str(folder), flags, log=folder.with_suffix(".log"), env=probe_env(traced=False)) as url:
+        yield url, folder
+
+
+def test_dense_and_window_are_those_of_hugging_face(served):
+    url, folder = served
+    for sfi in (None, WINDOW):
+        reply = ask(url, sfi)
+        ids = PROMPT + reply["output_ids"]
+        assert logprobs(reply) == pytest.approx(
+            random_models.logprobs(folder, ids, len(PROMPT), parse_sfi(sfi)), abs=CLOSE
+        )
+    dense = random_models.logprobs(folder, ids, len(PROMPT))
+    assert logprobs(reply) != pytest.approx(dense, abs=10 * CLOSE), "the window must make a difference"
+
+
+def test_a_budget_above_the_context_is_dense_and_a_small_one_is_not(served):
+    url, _ = served
+    dense, whole, small = (ask(url, sfi) for sfi in (None, {"budget": 512}, SMALL))
+    assert whole["output_ids"] == dense["output_ids"]
+    assert whole["meta_info"]["sfi"]["fast_steps"] == 0
+    report = small["meta_info"]["sfi"]
+    assert report["fast_steps"] > TOKENS // 2 and report["slow_steps"] > 1 and 0 < report["coverage"] < 1
+    assert small["output_ids"] != dense["output_ids"]
+
+
+def test_what_sfi_leaves_in_the_cache_is_exact(served):
+    """Also beside a sliding-window pool, whose tokens cannot be computed anew."""
+    url, folder = served
+    sparse = ask(url, SMALL)
+    turn = PROMPT + sparse["output_ids"] + PROMPT[:20]
+    reply = ask(url, None, turn, tokens=8)
+    assert reply["meta_info"]["cached_tokens"] > 0
+    expected = random_models.logprobs(folder, turn + reply["output_ids"], len(turn))
+    assert logprobs(reply) == pytest.approx(expected, abs=CLOSE)
+
+
+def test_fp8_kv_in_both_executors(tmp_path):
+    """And a window beside them: the stock backend's in one, our reference's in the other."""
+    folder = random_models.build("olmo3", tmp_path / "olmo3")
+    flags = [*PLAIN, "--dtype", "bfloat16", "--kv-cache-dtype", "fp8_e4m3"]
+    found = {}
+    for executor in ("torch", "triton"):
+        log = tmp_path / f"{executor}.log"
+        more = ["--sfi-executor", executor, "--max-running-requests", "4"]
+        with running_server(str(folder), [*flags, *more], log=log, env=probe_env(traced=False)) as url:
+            found[executor] = [logprobs(ask(url, sfi, tokens=12)) for sfi in (None, WINDOW, SMALL)]
+    for mine, reference in zip(found["triton"], found["torch"], strict=True):
+        assert mine[:6] == pytest.approx(reference[:6], abs=0.15)
+
+
+def test_a_model_of_windows_alone_serves_dense_requests_and_refuses_sfi(tmp_path):
+    model = write_config("gemma3_text", tmp_path / "gemma3")
+    reason = (
+        "none of the model's layers has attention over the whole context that SFI covers: layer 0 attends to a sliding "
+        "window, and so on"
+    )
+    log = tmp_path / "server.log"
+    with running_server(str(model), [*PLAIN, "--load-format", "dummy"], log=log, env=probe_env(traced=False)) as url:
+        before = ask(url, None)["output_ids"]
+        for sfi in (True, SMALL):
+            params = {"max_new_tokens": 4, "custom_params": {"sfi": sfi}}
+            refused = requests.post(
+                f"{url}/generate", json={"input_ids": PROMPT, "sampling_params": params}, timeout=60
+            )
+            assert refused.status_code == 400
+            assert refused.json()["error"]["message"] == f"sfi: not available on this server: {reason}"
+        assert ask(url, None)["output_ids"] == before
+        assert requests.get(f"{url}/server_info", timeout=60).json()["sfi"] == {"refusal": reason}
+    assert f"SFI requests will be refused: {reason}" in log.read_text()
