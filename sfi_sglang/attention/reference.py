@@ -32,9 +32,7 @@ def visible_positions(positions: Tensor, sink: int, recent_start: int, length: i
 
 def gather(pool: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows of a KV pool [slots, KV, D] by flat index [KV, n] -> [KV, n, D], as stored: the Scoring has the scales."""
-    flat = pool.view(-1, pool.shape[-1])
-    raw = flat.view(torch.uint8) if flat.element_size() == 1 else flat  # torch indexes no FP8
-    rows = raw.index_select(0, index.reshape(-1)).view(pool.dtype)
+    rows = pool.view(-1, pool.shape[-1]).index_select(0, index.reshape(-1))
     return rows.view(*index.shape, pool.shape[-1]).to(dtype)
 
 
