@@ -1,6 +1,5 @@
 """The agent loop: one forced tool call a turn, its result fed back, until the final tool or the step limit."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import openai
 
 from sfi_sglang.agents.tools import ANSWER, Tool, ToolError
 from sfi_sglang.client.call import Call, Message
+from sfi_sglang.client.json_text import parse
 from sfi_sglang.client.openai_stream import RETRIES, BrokenStream, Reply, chat
 
 MAX_TOKENS = 192
@@ -208,8 +208,8 @@ def _message(turn: Turn, reply: Reply) -> Message:
 def whole(arguments: str) -> bool:
     """Whether they are a JSON object: MAX_TOKENS may have cut them, and templates load the history's arguments."""
     try:
-        return isinstance(json.loads(arguments), dict)
-    except json.JSONDecodeError:
+        return isinstance(parse(arguments), dict)
+    except ValueError:
         return False
 
 

@@ -1,5 +1,6 @@
 """What every command prints to, the progress bar of every long one, and how a command line ends."""
 
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -34,7 +35,11 @@ def long_progress(console: Console) -> Progress:
 
 def run_command_line(app: Callable[[], None]) -> None:
     """Run `app` to its exit. What the user can put right is one line in red on stderr and exit code 1, no traceback.
-    Libraries' warnings stay off the screen, unless asked for with -W or PYTHONWARNINGS."""
+    Libraries' warnings stay off the screen, unless asked for with -W or PYTHONWARNINGS. Characters that the locale's
+    encoding does not have are escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:

@@ -8,71 +8,74 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from sfi_sglang.client.conversation import Exported, Messages, Reply
+from sfi_sglang.client.file_names import readable, title
+from sfi_sglang.client.json_text import Json
 from sfi_sglang.client.token_count import Count
 from sfi_sglang.trajectory.lengths import call_lengths
-from sfi_sglang.trajectory.trace import Messages, RecordedCall, Reply, Synthesis, as_turns, check
+from sfi_sglang.trajectory.trace import RecordedCall, Seconds, Synthesis, Tokens, as_turns
 from sfi_sglang.trajectory.workload import Trajectory, Workload
 
 OUTPUT_TOKENS = 220  # what SGLang asks for in every turn
 
 
-class TraceTurn(BaseModel):
-    messages: Messages = []
+class TraceTurn(Exported):
+    messages: Messages = Field(default_factory=list)
     reply: Reply | None = None
-    output_tokens: int | None = Field(default=None, ge=1)
-    delay: float = Field(default=0.0, ge=0)
+    output_tokens: Tokens | None = None
+    delay: Seconds = 0.0
     restart: bool = False
 
 
-class Session(BaseModel):
+class Session(Exported):
     id: str | None = None
-    start: float | None = Field(default=None, ge=0)
+    start: Seconds | None = None
     tools: list[dict[str, Any]] | None = None
 
 
-class Metadata(BaseModel):
+class Metadata(Exported):
     """tools: of all conversations; sessions: ours, one a conversation, with tools where they differ."""
 
     name: str | None = None
     about: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] = []
-    sessions: list[Session] = []
+    tools: list[dict[str, Any]] = Field(default_factory=list)
+    sessions: list[Session] = Field(default_factory=list)
 
 
-def read(data: dict[str, Any], path: Path, synthesis: Synthesis, limit: int | None = None) -> Workload:
-    """The workload of a parsed file. A turn without messages is left out, as SGLang does.
+class Trace(Exported):
+    metadata: Metadata = Field(default_factory=Metadata)
+
+
+def read(found: Json, synthesis: Synthesis, limit: int | None = None) -> Workload:
+    """The workload of a file's value. A turn without messages is left out, as SGLang does.
 
     Raises:
-        ValueError: a wrong field; names file, place and field.
+        ValueError: a wrong field; names file, line and field.
     """
-    metadata = check(Metadata, data.get("metadata") or {}, f"{path}: metadata")
-    conversations = data["conversations"]
-    if not isinstance(conversations, list) or not conversations:
-        raise ValueError(f"{path}: conversations: needs a list of one or more")
+    metadata = found.check(Trace).metadata
+    conversations = found.items("conversations")
+    if not conversations:
+        raise found.error("needs one or more", "conversations")
     trajectories = []
     for index, conversation in enumerate(conversations[:limit]):
-        where = f"{path}: conversations[{index}]"
-        if not isinstance(conversation, list):
-            raise ValueError(f"{where}: needs a list of turns")
-        checked = [check(TraceTurn, turn, f"{where}[{number}]") for number, turn in enumerate(conversation)]
         calls = [
-            RecordedCall(where, turn.messages, True, turn.reply, turn.output_tokens, turn.delay, turn.restart)
-            for turn in checked
+            RecordedCall(str(found.path), turn.messages, True, turn.reply, turn.output_tokens, turn.delay, turn.restart)
+            for turn in (item.check(TraceTurn) for item in conversation.items())
             if turn.messages
         ]
         for call in calls:
             call.output_tokens = call.output_tokens or (None if call.reply else OUTPUT_TOKENS)
         if not calls:
-            raise ValueError(f"{where}: no turn has messages")
+            raise conversation.error("no turn has messages")
         session = metadata.sessions[index] if index < len(metadata.sessions) else Session()
         tools = metadata.tools if session.tools is None else session.tools
         name = session.id or f"conversation-{index}"
         turns = as_turns(calls, synthesis, name)
         trajectories.append(Trajectory(id=name, turns=turns, tools=tuple(tools), start=session.start))
-    about = {"file": path.name} if metadata.about is None else metadata.about
-    return Workload(name=metadata.name or path.stem, trajectories=tuple(trajectories), about=about)
+    about = {"file": readable(found.path.name)} if metadata.about is None else metadata.about
+    return Workload(name=metadata.name or title(found.path), trajectories=tuple(trajectories), about=about)
 
 
 def write(workload: Workload, path: Path, count: Count) -> None:

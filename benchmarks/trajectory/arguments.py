@@ -1,11 +1,13 @@
 """The options of `sfi-bench` that several commands share, and the checks of their texts."""
 
-import json
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from sfi_sglang.client.json_text import parse as from_text
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}  # what follows --
 
@@ -48,8 +50,8 @@ def json_object(name: str, text: str) -> dict[str, Any]:
 
 def parse(name: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return from_text(text)
+    except ValueError as error:
         raise ValueError(f"{name}: no JSON ({error})") from None
 
 
@@ -62,8 +64,8 @@ def load_values(text: str, arrivals: str) -> list[float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--loads: {text!r} must be numbers with commas between") from None
-    if not min(values) > 0:
-        raise ValueError("--loads: must be above 0")
+    if not all(0 < value < inf for value in values):
+        raise ValueError("--loads: must be above 0, and finite")
     if arrivals == "closed" and not all(value.is_integer() for value in values):
         raise ValueError(f"--loads: {text!r} must be whole clients unless --arrivals is poisson or trace")
     return values

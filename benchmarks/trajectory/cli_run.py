@@ -9,6 +9,7 @@ import typer
 
 from sfi_sglang.agents.programs import PROGRAMS
 from sfi_sglang.client.endpoint import Endpoint
+from sfi_sglang.client.file_names import usable
 from sfi_sglang.client.openai_stream import make_client
 from sfi_sglang.client.token_count import from_tokenizer
 from sfi_sglang.report.modes import Mode
@@ -82,7 +83,7 @@ def run(
             repeats=repeats, settings={**identity, "workload": made.about, "modes": modes},
         )  # fmt: skip
         calls = sum(len(trajectory.turns) for trajectory in made.trajectories)
-        path = out or RUNS / f"{made.name}.jsonl"
+        path = out or RUNS / usable(f"{made.name}.jsonl")
         execute(endpoint, header, works, chosen, calls, seed, path)
         if reported:
             report(path)

@@ -47,7 +47,7 @@ def validate(
     result = compare_clients(endpoint, server_counter(endpoint), calls, repeats)
     show(result, console)
     if out:
-        out.write_text(json.dumps({**provenance(), **result}, indent=1) + "\n")
+        out.write_text(json.dumps({**provenance(), **result}, indent=1) + "\n", encoding="utf-8")
 
 
 def make_workload(name: str, count: Count | None, changes: dict[str, Any], limit: int | None) -> Workload:

@@ -64,7 +64,7 @@ def value_of(field: str, value: Any) -> str:
         return "not installed" if field.startswith("provenance.versions.") else "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if field == "settings.modes":
+    if field == "settings.modes" and hasattr(value, "split"):
         return _joined(NAMES.get(mode, mode) for mode in value.split(","))
     if isinstance(value, dict | list):
         return _joined(value_of("", item) for item in value) if value else "none"

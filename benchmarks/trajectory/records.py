@@ -4,15 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field
 
+from sfi_sglang.client import run_file
 from sfi_sglang.client.call import Call, Record
 from sfi_sglang.report.modes import Mode
-from sfi_sglang.trajectory.trace import read_text
-
-Line = TypeVar("Line", bound=Record)
 
 
 class Run(Record):
@@ -22,6 +20,8 @@ class Run(Record):
     success: whether the agent's answer was right (live), None in fixed history.
     error: the first failed call's; a failed trajectory has no completion time.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     mode: Mode
     load: float
@@ -75,28 +75,10 @@ def read(path: Path) -> Results:
     """A result file; a line cut short by an interrupted run is left out.
 
     Raises:
-        ValueError: no file, no result file, or another version's; names the file and the line.
+        ValueError: no file, no result file, or another version's; names file, line and field.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    header, *lines = read_text(path).splitlines() or [""]
-    results = Results(header=_parsed(Header, header, path, 1), runs=[])
-    for number, line in enumerate(lines, 2):
-        try:
-            results.runs.append(_parsed(Run, line, path, number))
-        except ValueError:
-            if number <= len(lines):
-                raise
-    return results
-
-
-def _parsed(model: type[Line], text: str, path: Path, number: int) -> Line:
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-        raise ValueError(f"{path}:{number}: no result file of sfi-bench run or live ({what})") from None
+    header, runs = run_file.read(path, Header, Run, "sfi-bench run or live")
+    return Results(header=header, runs=runs)
 
 
 class Writer:
@@ -110,21 +92,18 @@ class Writer:
             ValueError: the file is of another run.
         """
         self.path, self.runs = path, list[Run]()
-        if path.exists():
+        if run_file.begun(path):
             results = read(path)
             if same(results.header) != same(header):
                 raise ValueError(f"{path}: holds another run's results; give another file or remove it")
             header = results.header
             sizes = Counter((run.mode, run.load, run.repeat) for run in results.runs)
             self.runs = [run for run in results.runs if sizes[run.mode, run.load, run.repeat] == works]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [header, *self.runs]
-        path.write_text("".join(f"{line.model_dump_json()}\n" for line in lines))
+        run_file.write(path, [header, *self.runs])
 
     def add(self, run: Run) -> None:
         self.runs.append(run)
-        with self.path.open("a") as file:
-            file.write(f"{run.model_dump_json()}\n")
+        run_file.append(self.path, run)
 
 
 def same(header: Header) -> dict[str, Any]:

@@ -1,43 +1,29 @@
-"""What the trace formats share: checked fields, recorded contexts as turns, texts for what was not recorded."""
+"""What the trace formats share: bounds of fields, recorded contexts as turns, texts for what was not recorded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import Field
 
 from sfi_sglang.client.filler import Filler
-from sfi_sglang.client.token_count import Count, text_of
+from sfi_sglang.client.token_count import Count, reply_tokens
 from sfi_sglang.trajectory.workload import Message, Turn
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-Model = TypeVar("Model", bound=BaseModel)
+MOST_TOKENS = 10_000_000  # of a prompt or a reply: more than any model takes
+MOST_SECONDS = 1e9  # of a wait
 
-
-def check_message(message: Message) -> Message:
-    if message.get("role") not in ROLES:
-        raise ValueError(f"needs a role, one of {', '.join(ROLES)}")
-    return message
-
-
-def check_reply(message: Message) -> Message:
-    if message.get("role") != "assistant":
-        raise ValueError("needs the role assistant")
-    return message
-
-
-Messages = list[Annotated[Message, AfterValidator(check_message)]]  # OpenAI chat format
-Reply = Annotated[Message, AfterValidator(check_reply)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
+Milliseconds = Annotated[float, Field(ge=0, le=MOST_SECONDS * 1000)]
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """For what a trace does not hold. count: tokens of a text; block: tokens that one hash id stands for."""
+    """For what a trace does not hold. count: tokens of a text."""
 
     count: Count
-    block: int
     filler: Filler
     _blocks: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -52,12 +38,12 @@ class Synthesis:
 
     def length(self, message: Message) -> int:
         """Output tokens of a recorded reply."""
-        return max(self.count(text_of(message)), 1)
+        return reply_tokens(message, self.count)
 
 
 @dataclass
 class RecordedCall:
-    """One recorded call. where: its place in the file. messages: its whole prompt, or with `delta` what it adds.
+    """One recorded call. where: file and line. messages: its whole prompt, or with `delta` what it adds.
     reply, output_tokens: None if not recorded here; the next call's prompt may hold the reply. delay: seconds."""
 
     where: str
@@ -73,7 +59,7 @@ def as_turns(calls: Sequence[RecordedCall], synthesis: Synthesis, key: str) -> t
     """Turns of one session. A whole prompt that does not go on from the previous call's is a restart.
 
     Raises:
-        ValueError: neither a reply nor its length is known; names the place.
+        ValueError: neither a reply nor its length is known; names file and line.
     """
     found = [_from_prompt(before, call) for before, call in pairwise(calls)]
     added = [calls[0].messages, *(messages for _, messages, _ in found)]
@@ -106,29 +92,3 @@ def _from_prompt(before: RecordedCall, call: RecordedCall) -> tuple[Message | No
     if call.messages[:length] == before.messages and len(after) > 1 and after[0]["role"] == "assistant":
         return after[0], after[1:], False
     return None, call.messages, True
-
-
-def check(model: type[Model], data: Any, where: str) -> Model:
-    """`data` as a model.
-
-    Raises:
-        ValueError: a missing or wrong field; names the place and the field.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        parts = [where, ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")]
-        raise ValueError(": ".join(part for part in parts if part)) from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        ValueError: not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text: {error}") from None

@@ -5,10 +5,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 Message = dict[str, Any]  # of a chat, as the OpenAI API has it
+REASONING = ("reasoning_content", "reasoning")  # servers' names for what a model thought before it spoke
 
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+def reasoning_of(message: Message) -> str:
+    return next((message[name] for name in REASONING if message.get(name)), "")
 
 
 class Call(Record):
@@ -19,6 +24,8 @@ class Call(Record):
         inherited_tokens, ...
     delay: tool time waited before the call, not part of it.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     turn: int
     start: float

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +12,7 @@ import httpx
 import openai
 import openai.resources.chat.completions  # openai would load it within the first request's time
 
-from sfi_sglang.client.call import Message
+from sfi_sglang.client.call import Message, reasoning_of
 
 TIMEOUT, RETRIES = 300.0, 2
 
@@ -54,29 +56,39 @@ def make_client(url: str, timeout: float = TIMEOUT, retries: int = RETRIES) -> o
 def chat(client: openai.OpenAI, **request: Any) -> Reply:
     """Send `request` (arguments of chat.completions.create) as a stream and collect it.
 
-    Lines are only timed as they come and read afterwards: a server on the same processors feels the parsing.
+    Bytes are only timed as they come and read afterwards: a server on the same processors feels the parsing.
 
     Raises:
         openai.OpenAIError: no answer, a refused request, an error in the stream, or a stream that broke off.
     """
     began = time.perf_counter()
-    lines: list[tuple[float, str]] = []
+    pieces: list[tuple[float, bytes]] = []
     with client.chat.completions.with_streaming_response.create(
         stream=True, stream_options={"include_usage": True}, **request
     ) as response:
         try:
-            lines.extend((time.perf_counter() - began, line) for line in response.iter_lines())
+            pieces.extend((time.perf_counter() - began, piece) for piece in response.iter_bytes())
         except httpx.TimeoutException as error:
             raise openai.APITimeoutError(request=response.http_request) from error
         except httpx.TransportError as error:
             raise BrokenStream(message=str(error), request=response.http_request) from error
         ended = time.perf_counter() - began
-        reply = _read(lines, response.http_request)
+        reply = _read(_lines(pieces), response.http_request)
     reply.began, reply.ended = began, ended
     return reply
 
 
-def _read(lines: list[tuple[float, str]], request: httpx.Request) -> Reply:
+def _lines(pieces: list[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
+    """Lines with the time of the piece that ended them. They end at CR and LF alone: the text in them may hold all
+    else that Python, and httpx, takes for a line's end."""
+    rest, now = b"", 0.0
+    for now, piece in pieces:
+        *whole, rest = re.split(rb"[\r\n]", rest + piece)
+        yield from ((now, line) for line in whole)
+    yield now, rest
+
+
+def _read(lines: Iterable[tuple[float, bytes]], request: httpx.Request) -> Reply:
     """
     Raises:
         openai.APIError: the stream holds an error.
@@ -86,31 +98,45 @@ def _read(lines: list[tuple[float, str]], request: httpx.Request) -> Reply:
     calls: dict[int, dict[str, Any]] = {}
     edges: list[float] = []
     for now, line in lines:
-        if not line.startswith("data:") or line == "data: [DONE]":
+        if not line.startswith(b"data:") or line.endswith(b"[DONE]"):
             continue
         try:
-            chunk = json.loads(line.removeprefix("data:"))
-        except json.JSONDecodeError:
+            chunk = json.loads(line.removeprefix(b"data:"))
+        except (ValueError, RecursionError):
             break  # cut in the middle
+        if not isinstance(chunk, dict):
+            break
         if error := chunk.get("error"):
-            raise openai.APIError(str(error.get("message", error)), request, body=error)
+            raise openai.APIError(_message(error), request, body=error)
         if chunk.get("usage"):
             _account(reply, chunk)
-        for choice in chunk["choices"]:
+        for choice in chunk.get("choices") or []:
             reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
-            delta = choice["delta"]
+            delta = choice.get("delta") or {}
             # SGLang announces the role in a chunk of its own, with empty text, when the first token is there.
-            spoken = delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
+            spoken = delta.get("content") or delta.get("tool_calls") or reasoning_of(delta)
             (reply.arrivals if spoken else edges).append(now)
             reply.message["content"] += delta.get("content") or ""
             for piece in delta.get("tool_calls") or []:
                 _collect(calls, piece)
     if reply.finish_reason is None:
         raise BrokenStream(message="the stream ended before the reply did", request=request)
+    reply.message["content"] = _whole(reply.message["content"])
     if calls:
+        for call in calls.values():
+            call["function"]["arguments"] = _whole(call["function"]["arguments"])
         reply.message["tool_calls"] = [calls[index] for index in sorted(calls)]
         reply.arrivals = sorted([*edges, *reply.arrivals])
     return reply
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+def _whole(text: str) -> str:
+    """Servers that cut texts between UTF-16 units send a character's halves apart; a half alone cannot be sent back."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _account(reply: Reply, chunk: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sfi_sglang.client.file_names import readable
+
 PACKAGES = ("sfi-sglang", "sglang", "torch", "flashinfer-python", "triton", "transformers", "openai")
 
 
@@ -33,7 +35,7 @@ def machine() -> str:
 
 def processor() -> str:
     try:
-        with open("/proc/cpuinfo") as info:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
             return next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -41,7 +43,8 @@ def processor() -> str:
 
 def without_folders(arguments: Iterable[str]) -> str:
     """A command line. Absolute paths are cut to their last part: they say nothing to others."""
-    return shlex.join(Path(argument).name if argument.startswith("/") else argument for argument in arguments)
+    given = map(readable, arguments)
+    return shlex.join(Path(argument).name if argument.startswith("/") else argument for argument in given)
 
 
 def provenance() -> dict[str, Any]:

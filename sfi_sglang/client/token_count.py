@@ -8,7 +8,7 @@ from typing import Any
 import requests
 from tokenizers import Tokenizer
 
-from sfi_sglang.client.call import Message
+from sfi_sglang.client.call import Message, reasoning_of
 
 Count = Callable[[str], int]  # tokens of a text, without special tokens
 
@@ -85,6 +85,11 @@ def message_tokens(message: Message, count: Count) -> int:
     Tool calls count where there is no text: with text, templates differ in whether they repeat the calls.
     """
     return count(text_of(message)) + MESSAGE_TOKENS
+
+
+def reply_tokens(message: Message, count: Count) -> int:
+    """Tokens that a model wrote for an assistant's message, its reasoning too, which later prompts leave out."""
+    return max(count(reasoning_of(message)) + count(text_of(message)), 1)
 
 
 def text_of(message: Message) -> str:

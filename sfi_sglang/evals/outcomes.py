@@ -1,12 +1,12 @@
 """What an evaluation leaves behind: a header line, then one JSON line an answer. A run of the same settings goes on
 where the last one was broken off, and a run of another task adds to it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from sfi_sglang.client import run_file
 from sfi_sglang.client.call import Record
 
 Key = tuple[str, str, int | None, int, str]
@@ -77,7 +77,7 @@ class Outcomes:
         """
         self.path, self.all = path, list[Outcome]()
         self.header = Header(model=model, provenance=provenance)
-        if path and path.exists():
+        if path and run_file.begun(path):
             self.header, self.all = read(path)
             if self.header.model != model:
                 raise ValueError(f"{path}: holds answers of {self.header.model}; give another folder or remove it")
@@ -95,16 +95,12 @@ class Outcomes:
         self.header.about |= about
         self.header.refused |= refused
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self.path.with_suffix(".new")  # a file that a break leaves half written is not the answers' own
-            whole.write_text("".join(map(_line, [self.header, *self.all])), encoding="utf-8")
-            os.replace(whole, self.path)
+            run_file.write(self.path, [self.header, *self.all])
 
     def add(self, outcome: Outcome) -> None:
         self.all.append(outcome)
         if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line(outcome))
+            run_file.append(self.path, outcome)
 
     def keys(self) -> set[Key]:
         return {outcome.key for outcome in self.all}
@@ -114,22 +110,6 @@ def read(path: Path) -> tuple[Header, list[Outcome]]:
     """A last line that was cut short is left out.
 
     Raises:
-        ValueError: no file of an evaluation; names the line.
+        ValueError: no file of an evaluation; names file, line and field.
     """
-    first, *lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
-    try:
-        header = Header.model_validate_json(first)
-    except ValidationError:
-        raise ValueError(f"{path}:1: no file of `sfi-sglang eval`") from None
-    found = []
-    for number, line in enumerate(lines, 2):
-        try:
-            found.append(Outcome.model_validate_json(line))
-        except ValidationError:
-            if number <= len(lines):
-                raise ValueError(f"{path}:{number}: no answer of `sfi-sglang eval`") from None
-    return header, found
-
-
-def _line(record: Record) -> str:
-    return f"{record.model_dump_json(exclude_defaults=True)}\n"
+    return run_file.read(path, Header, Outcome, "sfi-sglang eval")

@@ -1,12 +1,12 @@
 """Texts to go on with: real prose, code and JSON lines, or the user's own conversations, as token ids."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import requests
 
+from sfi_sglang.client import conversation
 from sfi_sglang.client.filler import Filler, Kind
 from sfi_sglang.client.generate import TIMEOUT
 from sfi_sglang.client.token_count import Count
@@ -35,26 +35,20 @@ def real_texts(url: str, length: int, trials: int, seed: int, count: Count) -> l
 
 
 def transcripts(url: str, folder: Path) -> list[Text]:
-    """The user's own conversations: every .json file of `folder`, a list of OpenAI messages or an object with
-    `messages` (and `tools`), through the model's chat template.
+    """The user's own conversations: every .json or .json.gz file of `folder`, a list of OpenAI messages or an object
+    with `messages` (and `tools`), through the model's chat template.
 
     Raises:
-        ValueError: no such file, or one without messages; names it.
-        RuntimeError: the server cannot render one.
+        ValueError: no such file, or one without messages; names file, line and field.
+        RuntimeError: the server cannot render one; names the file.
     """
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise ValueError(f"{folder}: no .json file with OpenAI messages")
     found = []
-    for number, file in enumerate(files):
+    checked = [(value, conversation.transcript(value)) for value in conversation.transcripts(folder)]
+    for number, (value, read) in enumerate(checked):
         try:
-            read = json.loads(file.read_text(encoding="utf-8-sig"))
-        except ValueError:
-            raise ValueError(f"{file}: no JSON") from None
-        body = read if isinstance(read, dict) else {"messages": read}
-        if not isinstance(body.get("messages"), list) or not body["messages"]:
-            raise ValueError(f"{file}: no list of OpenAI messages, nor an object with one as `messages`")
-        ids = tokenize(url, messages=body["messages"], **({"tools": body["tools"]} if body.get("tools") else {}))
+            ids = tokenize(url, messages=read.messages, **({"tools": read.tools} if read.tools else {}))
+        except RuntimeError as error:
+            raise RuntimeError(f"{value.path}: {error}") from None
         found.append(Text("transcript", len(ids), number, ids))
     return found
 

@@ -34,10 +34,11 @@ def sfi_bench(*arguments: str, folder: Path | None = None) -> subprocess.Complet
         ("run smoke --server ftp://here", "server: 'ftp://here' is no URL like http://127.0.0.1:30000"),
         ("export smoke no/file", "[Errno 2] No such file or directory: 'no/file'"),
         ("export nothing file", "workload: 'nothing' is no file and none of exgentic, "),
+        ("export text.md x", "text.md:1: not JSON: expected value at column 1"),
         ("report absent.jsonl", "absent.jsonl: no such file"),
-        ("report .", ".: no such file"),
-        ("report text.md", "text.md:1: no result file of sfi-bench run or live (Invalid JSON: "),
-        ("report other.json", "other.json:1: no result file of sfi-bench run or live (workload: Field required)"),
+        ("report .", ".: a folder, not a file"),
+        ("report text.md", "text.md:1: not JSON: expected value at column 1 (no file of sfi-bench run or live?)"),
+        ("report other.json", "other.json:1: workload: Field required (no file of sfi-bench run or live?)"),
     ],
 )
 def test_a_users_error_is_one_line(arguments, message, tmp_path):

@@ -207,5 +207,5 @@ def test_a_line_that_is_no_trajectory_is_named(tmp_path):
     experiment(works).run(Writer(path, header(), 2))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], '{"mode": "dense"}', *lines[2:]]))
-    with pytest.raises(ValueError, match=r"r\.jsonl:3: no result file of .* \(load: Field required\)"):
+    with pytest.raises(ValueError, match=r"r\.jsonl:3: load: Field required \(no file of sfi-bench"):
         read(path)

@@ -54,6 +54,13 @@ def test_a_run_without_trouble(misbehaving):
     assert server.bodies[1]["messages"][-1]["content"] == "2"
 
 
+@pytest.mark.parametrize("arguments", ['{"a": ' + "[" * 9999, "[]", '{"a": "\\ud800"}', "{"])
+def test_arguments_that_nobody_could_load_are_no_call(arguments, misbehaving):
+    server, url = misbehaving([{"tool": "calculate", "arguments": arguments}, ANSWERED])
+    assert run(url).answer == "It is 2."
+    assert server.bodies[1]["messages"][-1] == {"role": "user", "content": NO_CALL}
+
+
 def test_dense_requests_carry_no_sfi(misbehaving):
     server, url = misbehaving([ANSWERED])
     run(url)

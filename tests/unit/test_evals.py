@@ -158,15 +158,17 @@ def test_divergence():
 
 
 def test_transcripts_that_are_none_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no \.json file"):
+    with pytest.raises(ValueError, match="no transcripts"):
         texts.transcripts("http://unused", tmp_path)
     file = tmp_path / "a.json"
     for content, words in (
-        ("{", "no JSON"),
-        ("[]", "no list of"),
-        ('{"messages": "x"}', "no list of"),
-        ("3", "no list of"),
+        ("{", "1: not JSON: "),
+        ("[]", "1: messages: List should have at least 1 item"),
+        ('{\n"messages": "x"}', "2: messages: Input should be a valid list"),
+        ('[{"role": "user",\n"content": 3}]', "2: messages.0.content: needs a string"),
+        ("3", "1: needs an object"),
+        ("{}\n{}", "2: a second value"),
     ):
         file.write_text(content)
-        with pytest.raises(ValueError, match=rf"a\.json: {words}"):
+        with pytest.raises(ValueError, match=rf"a\.json:{words}"):
             texts.transcripts("http://unused", tmp_path)
