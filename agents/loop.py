@@ -192,6 +192,7 @@ def _account(turn: Turn, reply: Reply, began: float) -> None:
     call.arrivals, call.sfi = reply.arrivals, reply.sfi
     call.prompt_tokens, call.output_tokens = reply.prompt_tokens, reply.completion_tokens
     call.cached_tokens = reply.cached_tokens
+    call.queue, call.prefill = reply.timing.get("queue"), reply.timing.get("prefill")
 
 
 def _message(turn: Turn, reply: Reply) -> Message:

@@ -69,6 +69,9 @@ CACHE_RELEASE = f"{BASE_CACHE}.on_release"
 CACHE_CHECKPOINT = f"{BASE_CACHE}.checkpoint"
 PROTECTED_LENGTH = f"{SRT}.managers.schedule_batch.ReqKvInfo.cache_protected_len"
 
+# Wrapped where it is there; without it requests are served as well, only later (integration/token_cache.py).
+PROMPT_ENCODE = f"{SRT}.entrypoints.openai.parallel_prompt_encode.parallel_prompt_encode"
+
 # Looked up in the process of the HTTP server alone: schedulers need not load it.
 HTTP_APP = f"{SRT}.entrypoints.http_server.app"
 
@@ -93,6 +96,7 @@ SERVER_TARGETS = (
     PARALLEL, POOL_ROW,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
+OPTIONAL_TARGETS = (PROMPT_ENCODE,)
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from sfi_sglang.client.call import Call, Record
 from sfi_sglang.report.modes import Mode
 from sfi_sglang.trajectory.contexts import tpot
+from sfi_sglang.trajectory.first_tokens import FirstTokens, first_tokens
 from sfi_sglang.trajectory.idle import idle
 from sfi_sglang.trajectory.pairing import complete
 from sfi_sglang.trajectory.records import Run, covered
@@ -39,6 +40,7 @@ class Cell(Record):
     cached_tokens, inherited_tokens, slow_step_ratio, idle_calls, coverage: None if the server does not report them.
     idle_calls: those in which SFI never acted.
     coverage: mean over calls of the attention mass that the memory would have caught at their slow steps.
+    cold, cached: first tokens of calls whose prompt was in the prefix cache by less than half, and of the others.
     goodput: trajectories per minute that kept the SLO in all calls. success: live history only; a failed one has none.
     """
 
@@ -50,6 +52,8 @@ class Cell(Record):
     time_interval: Interval | None
     tool: Distribution
     ttft: Distribution
+    cold: FirstTokens | None
+    cached: FirstTokens | None
     itl: Distribution
     tpot: Distribution
     parts: Parts | None
@@ -90,6 +94,8 @@ def summarise_cell(runs: Sequence[Run], slo: Slo, live: bool) -> Cell:
         time_interval=mean_interval(times),
         tool=describe([run.tool_seconds for run in done]),
         ttft=describe([call.ttft for call in calls if call.ttft is not None]),
+        cold=first_tokens(calls, cached=False),
+        cached=first_tokens(calls, cached=True),
         itl=describe(list(chain.from_iterable(call.itl for call in calls))),
         tpot=describe([value for value in map(tpot, calls) if value is not None]),
         parts=parts,

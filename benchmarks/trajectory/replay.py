@@ -70,6 +70,7 @@ class Replay:
         call.end, call.arrivals, call.sfi = call.start + reply.ended, reply.arrivals, reply.sfi
         call.prompt_tokens, call.output_tokens = reply.prompt_tokens, reply.completion_tokens
         call.cached_tokens = reply.cached_tokens
+        call.queue, call.prefill = reply.timing.get("queue"), reply.timing.get("prefill")
         if reply.completion_tokens != tokens:
             call.error = f"the reply has {reply.completion_tokens} tokens instead of {tokens}"
         elif self.sfi and reply.sfi is None:

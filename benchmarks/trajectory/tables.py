@@ -37,6 +37,20 @@ LATENCY: Columns = (
     ("TPOT p50, ms", "tpot.p50", "ms"),
     ("p99", "tpot.p99", "ms"),
 )
+FIRST_TOKENS: Columns = (
+    *CELL,
+    *(
+        column
+        for kind in ("cold", "cached")
+        for column in (
+            (f"{kind} calls", f"{kind}.ttft.n", "count"),
+            ("TTFT p50, ms", f"{kind}.ttft.p50", "ms"),
+            ("p99", f"{kind}.ttft.p99", "ms"),
+            ("prefill p50, ms", f"{kind}.prefill.p50", "ms"),
+            ("host p50, ms", f"{kind}.host.p50", "ms"),
+        )
+    ),
+)
 THROUGHPUT: Columns = (
     *CELL,
     ("output tokens/s", "output_tokens_per_second", "seconds"),
@@ -130,6 +144,14 @@ def tables(summary: Summary) -> list[Table]:
             "TTFT: first token, queue included. ITL: between chunks of text; its p99 shows slow steps. "
             "TPOT: mean per token after the first.",
             (load, *LATENCY),
+            cells,
+            fields,
+        ),
+        make_table(
+            "First tokens",
+            "Cached: at least half of the prompt was in the prefix cache; cold: the others. Prefill: from the first "
+            "prefill pass to the first token, as the server tells. Host: TTFT without that and without its queue.",
+            (load, *FIRST_TOKENS),
             cells,
             fields,
         ),

@@ -1,4 +1,4 @@
-"""Prometheus counters of finished SFI requests and of the store, `sglang:sfi_*`."""
+"""Prometheus counters of finished SFI requests, of the store and of the tokenizer's cache, `sglang:sfi_*`."""
 
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,11 @@ STORE_GAUGES = {
     "memory_bytes": "Size of the store of selected memories",
     "memory_snapshots": "Selected memories in the store",
 }
+TOKENIZER_COUNTERS = {
+    "tokenizer_tokens": "Tokens of chat prompts",
+    "tokenizer_reused_tokens": "Tokens of chat prompts whose ids were kept from earlier prompts",
+}
+TOKENIZER_GAUGES = {"tokenizer_cache_bytes": "Size of the cache of chats' token ids"}
 
 
 class Metrics:
@@ -59,3 +64,24 @@ class Metrics:
             self._counted[name] = value
         self._series["memory_bytes"].set(nbytes)
         self._series["memory_snapshots"].set(snapshots)
+
+
+class TokenizerMetrics:
+    """Of the process that tokenises. The series exist from the first chat on."""
+
+    @cached_property
+    def _series(self) -> dict[str, Any]:
+        from prometheus_client import Counter, Gauge  # after SGLang has set PROMETHEUS_MULTIPROC_DIR
+
+        counters = {name: Counter(METRIC_PREFIX + name, text) for name, text in TOKENIZER_COUNTERS.items()}
+        gauges = {
+            name: Gauge(METRIC_PREFIX + name, text, multiprocess_mode="mostrecent")
+            for name, text in TOKENIZER_GAUGES.items()
+        }
+        return {**counters, **gauges}
+
+    def count(self, tokens: int, reused: int, nbytes: int) -> None:
+        """Add one prompt."""
+        self._series["tokenizer_tokens"].inc(tokens)
+        self._series["tokenizer_reused_tokens"].inc(reused)
+        self._series["tokenizer_cache_bytes"].set(nbytes)

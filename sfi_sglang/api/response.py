@@ -41,26 +41,46 @@ def _with_field(model: type[BaseModel]) -> type[BaseModel]:
     return create_model(model.__name__, __base__=model, sfi=(Any, ...))
 
 
-class StreamReports:
-    """Reports of one stream of the OpenAI API, by choice, from SGLang's results to the chunk of their usage."""
+def timing(meta_info: dict[str, Any]) -> dict[str, float] | None:
+    """Seconds that a request waited for its first prefill pass and that passed from there to its first token, as SGLang
+    tells with --enable-metrics (srt/observability/req_time_stats.py); None where it does not."""
+    try:
+        prefill = meta_info["prefill_finished_time"] - meta_info["forward_entry_time"]
+        return {"queue": float(meta_info["queue_time"]), "prefill": float(prefill)}
+    except (LookupError, TypeError):
+        return None
 
-    def __init__(self) -> None:
+
+class StreamReports:
+    """Reports of one stream of the OpenAI API, by choice, from SGLang's results to the chunk of their usage.
+    timed: that chunk gets `timing` too, of the last choice."""
+
+    def __init__(self, timed: bool = False) -> None:
         self._by_choice: dict[int, Report | None] = {}
+        self._timed = timed
+        self._timing: dict[str, float] | None = None
 
     async def read(self, results: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         """SGLang's results, unchanged. The last one of a choice has its report."""
         async for result in results:
             self._by_choice[result.get("index", 0)] = result["meta_info"].get("sfi")
+            if self._timed:
+                self._timing = timing(result["meta_info"])
             yield result
 
     async def add_to(self, chunks: AsyncIterator[str]) -> AsyncIterator[str]:
-        """The endpoint's chunks, with `sfi` in the one of the usage (`stream_options`)."""
+        """The endpoint's chunks, with `sfi` and `timing` in the one of the usage (`stream_options`)."""
         async for chunk in chunks:
-            if '"choices":[],' in chunk and (found := self.found()):
+            if '"choices":[],' in chunk and (found := self.beside()):
                 body = json.loads(chunk.removeprefix("data: "))
                 if body.get("usage"):
-                    chunk = f"data: {json.dumps({**body, 'sfi': found})}\n\n"
+                    chunk = f"data: {json.dumps(body | found)}\n\n"
             yield chunk
+
+    def beside(self) -> dict[str, Any]:
+        """What stands beside the usage."""
+        found = {"sfi": self.found(), "timing": self._timing}
+        return {name: value for name, value in found.items() if value}
 
     def found(self) -> Report | list[Report | None] | None:
         return beside_usage([self._by_choice[choice] for choice in sorted(self._by_choice)])

@@ -20,16 +20,22 @@ class Settings:
     memory_mb: size of the store of selections that outlive their request (`--sfi-memory-mb`).
     max_budget: largest `budget` of a request on CUDA, where its selection is set aside (`--sfi-max-budget`).
     executor: one of EXECUTORS (`--sfi-executor`).
+    tokenizer_cache_mb: size of the cache of chats' token ids, 0 for none (`--sfi-tokenizer-cache-mb`).
     """
 
     sfi_default: bool = False
     memory_mb: int = 512
     max_budget: int = 4096
     executor: str = "auto"
+    tokenizer_cache_mb: int = 256
 
     @property
     def store_bytes(self) -> int:
         return self.memory_mb << 20
+
+    @property
+    def tokenizer_cache_bytes(self) -> int:
+        return self.tokenizer_cache_mb << 20
 
     def resolved_executor(self) -> str:
         """`triton`, `flashinfer` or `torch`; auto: triton where CUDA is."""

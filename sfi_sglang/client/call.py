@@ -22,6 +22,8 @@ class Call(Record):
     arrivals: of the chunks that carried text, since `start`; the first is the TTFT, their differences are the ITLs.
     cached_tokens, sfi: as the server reported them (None: it does not). sfi: slow_steps, fast_steps,
         inherited_tokens, ...
+    queue, prefill: seconds that the server says it waited for the first prefill pass, and from there to the first token
+        (None: it does not say). The rest of the TTFT is the host's: tokenising, messages, text, HTTP.
     delay: tool time waited before the call, not part of it.
     """
 
@@ -35,6 +37,8 @@ class Call(Record):
     output_tokens: int = 0
     cached_tokens: int | None = None
     sfi: dict[str, Any] | None = None
+    queue: float | None = None
+    prefill: float | None = None
     delay: float = 0.0
     error: str | None = None
 
@@ -45,6 +49,13 @@ class Call(Record):
     @property
     def ttft(self) -> float | None:
         return self.arrivals[0] if self.arrivals else None
+
+    @property
+    def host(self) -> float | None:
+        """Of the TTFT, what was neither queue nor prefill passes."""
+        if self.ttft is None or self.queue is None or self.prefill is None:
+            return None
+        return self.ttft - self.queue - self.prefill
 
     @property
     def itl(self) -> list[float]:

@@ -12,6 +12,7 @@ import httpx
 import openai
 import openai.resources.chat.completions  # openai would load it within the first request's time
 
+from sfi_sglang import TIMING_HEADER
 from sfi_sglang.client.call import Message, reasoning_of
 
 TIMEOUT, RETRIES = 300.0, 2
@@ -24,7 +25,8 @@ class BrokenStream(openai.APIConnectionError):
 @dataclass
 class Reply:
     """The assistant's message and its cost. began: time.perf_counter() at the request; ended and arrivals (of chunks
-    that carried text): seconds after it. sfi: the server's report, None from others and on dense requests.
+    that carried text): seconds after it. sfi: the server's report, None from others and on dense requests. timing: what
+    the server says it spent, seconds of `queue` and `prefill`; empty from others.
 
     Servers hold the text of a tool call back until they have parsed a part of it, and its last part is no text: in a
     reply with calls, the chunks that open and close the message count as arrivals too.
@@ -39,6 +41,7 @@ class Reply:
     completion_tokens: int = 0
     cached_tokens: int | None = None
     sfi: dict[str, Any] | None = None
+    timing: dict[str, float] = field(default_factory=dict)
 
     @property
     def decode_seconds(self) -> float:
@@ -64,7 +67,7 @@ def chat(client: openai.OpenAI, **request: Any) -> Reply:
     began = time.perf_counter()
     pieces: list[tuple[float, bytes]] = []
     with client.chat.completions.with_streaming_response.create(
-        stream=True, stream_options={"include_usage": True}, **request
+        stream=True, stream_options={"include_usage": True}, extra_headers={TIMING_HEADER: "1"}, **request
     ) as response:
         try:
             pieces.extend((time.perf_counter() - began, piece) for piece in response.iter_bytes())
@@ -143,7 +146,7 @@ def _account(reply: Reply, chunk: dict[str, Any]) -> None:
     usage = chunk["usage"]
     reply.prompt_tokens, reply.completion_tokens = usage["prompt_tokens"], usage["completion_tokens"]
     reply.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    reply.sfi = chunk.get("sfi")
+    reply.sfi, reply.timing = chunk.get("sfi"), chunk.get("timing") or {}
 
 
 def _collect(calls: dict[int, dict[str, Any]], piece: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from sfi_sglang.api import admission, refusal
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.unsupported import Unsupported
 from sfi_sglang.integration import doors, server_args
+from sfi_sglang.integration.prompt_tokens import PromptTokens
 from sfi_sglang.integration.reports import Reports
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
@@ -41,6 +42,7 @@ class Plugin:
         self.backend: Any = None  # SFITritonBackend, if it serves this process
         self.schedulers: str | None = "its schedulers have not said that they serve SFI"  # why SFI cannot run there
         self.reports = Reports(self.planner.store)
+        self.prompt_tokens = PromptTokens(lambda: self.settings.tokenizer_cache_bytes)
 
     def install(self) -> None:
         for install in (self._add_flags, self._add_backends, self._add_admission, self._add_scheduling):
@@ -51,6 +53,7 @@ class Plugin:
                 self.problems.append(f"{install.__name__} failed: {error}")
         for problem in self.problems:
             logger.error("SFI requests will be refused: %s", problem)
+        self.prompt_tokens.install()
 
     @staticmethod
     def _hook(target: str, function: Callable[..., Any], kind: HookType) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
+from sfi_sglang import TIMING_HEADER
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import response
 from sfi_sglang.api.metrics import Metrics
@@ -52,10 +53,18 @@ class Reports:
         return response.add_to_response(result, results)
 
     def report_in_stream(
-        self, chunks: AsyncIterator[str], serving: Any, adapted_request: Any, *args: Any, **kwargs: Any
+        self,
+        chunks: AsyncIterator[str],
+        serving: Any,
+        adapted_request: Any,
+        request: Any,
+        raw_request: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> AsyncIterator[str]:
         """AFTER the OpenAI endpoints' stream generators, whose first step calls TokenizerManager.generate_request."""
-        adapted_request.sfi_reports = reports = response.StreamReports()
+        timed = raw_request is not None and TIMING_HEADER in raw_request.headers
+        adapted_request.sfi_reports = reports = response.StreamReports(timed)
         return reports.add_to(chunks)
 
     def read_reports(self, results: AsyncIterator[Any], manager: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:

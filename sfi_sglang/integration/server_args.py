@@ -12,6 +12,7 @@ from sfi_sglang.api.settings import EXECUTORS, Settings, switched_on
 ATTENTION = ("attention_backend", "decode_attention_backend", "prefill_attention_backend")
 DEFAULT_ENV, MEMORY_ENV = "SFI_DEFAULT", "SFI_MEMORY_MB"
 BUDGET_ENV, EXECUTOR_ENV = "SFI_MAX_BUDGET", "SFI_EXECUTOR"
+TOKENIZER_CACHE_ENV = "SFI_TOKENIZER_CACHE_MB"
 
 
 def from_environment() -> Settings:
@@ -28,6 +29,7 @@ def from_environment() -> Settings:
         memory_mb=_number(MEMORY_ENV, defaults.memory_mb),
         max_budget=_number(BUDGET_ENV, defaults.max_budget),
         executor=executor,
+        tokenizer_cache_mb=_number(TOKENIZER_CACHE_ENV, defaults.tokenizer_cache_mb),
     )
 
 
@@ -44,6 +46,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
         MEMORY_ENV: str(settings.memory_mb),
         BUDGET_ENV: str(settings.max_budget),
         EXECUTOR_ENV: settings.executor,
+        TOKENIZER_CACHE_ENV: str(settings.tokenizer_cache_mb),
     }
 
 
@@ -81,13 +84,26 @@ def add_arguments(parser: argparse.ArgumentParser, given: Settings) -> None:
         help="who computes attention: Triton kernels under CUDA graphs, the same with FlashInfer for fast steps, or "
         "plain torch (default: by device)",
     )
+    group.add_argument(
+        "--sfi-tokenizer-cache-mb",
+        type=int,
+        default=given.tokenizer_cache_mb,
+        help="size of the cache by which a turn of a chat tokenises only what is new, dense or not; 0: none "
+        f"(default: {defaults.tokenizer_cache_mb})",
+    )
 
 
 def from_arguments(args: argparse.Namespace, given: Settings) -> Settings:
     """What the flags say; `given` where the parser had none of ours."""
     if not hasattr(args, "sfi_memory_mb"):
         return given
-    return Settings(args.sfi_default == "on", args.sfi_memory_mb, args.sfi_max_budget, args.sfi_executor)
+    return Settings(
+        args.sfi_default == "on",
+        args.sfi_memory_mb,
+        args.sfi_max_budget,
+        args.sfi_executor,
+        args.sfi_tokenizer_cache_mb,
+    )
 
 
 def enable(args: argparse.Namespace, settings: Settings) -> None:

@@ -179,7 +179,10 @@ def test_every_field_of_the_report_is_documented():
 
 
 def test_every_metric_is_documented():
-    counters = [f"{name}_total" for name in metrics.REQUEST_COUNTERS | metrics.STORE_COUNTERS]
+    named = metrics.REQUEST_COUNTERS | metrics.STORE_COUNTERS | metrics.TOKENIZER_COUNTERS
+    counters = [f"{name}_total" for name in named]
     text = OPTIONS.read_text()
     assert f"`{METRIC_PREFIX}...`" in text
-    assert [name for name in (*counters, *metrics.STORE_GAUGES) if f"`{name}`" not in text] == []
+    assert [
+        name for name in (*counters, *metrics.STORE_GAUGES, *metrics.TOKENIZER_GAUGES) if f"`{name}`" not in text
+    ] == []

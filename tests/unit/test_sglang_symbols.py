@@ -3,13 +3,20 @@
 from types import SimpleNamespace
 
 import pytest
+from sglang.srt.plugins.hook_registry import HookRegistry
 
 from sfi_sglang import sglang_symbols
 from sfi_sglang.api import admission
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import server_args
+from sfi_sglang.integration.prompt_tokens import PromptTokens
 
-EVERYWHERE = sglang_symbols.SERVER_TARGETS + sglang_symbols.APP_TARGETS + sglang_symbols.FRONTEND_TARGETS
+EVERYWHERE = (
+    sglang_symbols.SERVER_TARGETS
+    + sglang_symbols.APP_TARGETS
+    + sglang_symbols.OPTIONAL_TARGETS
+    + sglang_symbols.FRONTEND_TARGETS
+)
 
 
 @pytest.mark.parametrize("target", EVERYWHERE)
@@ -23,6 +30,19 @@ def test_a_missing_target_is_named():
     assert sglang_symbols.missing([sglang_symbols.RUN_BATCH, gone]) == [gone]
     assert sglang_symbols.missing() == []
     assert admission.refusal_of(None, [f"this SGLang has no `{gone}`"]) == f"this SGLang has no `{gone}`"
+
+
+def test_a_missing_help_costs_no_request(monkeypatch, caplog):
+    """Without the function that tokenises chats nothing is refused: turns are tokenised whole, and one line says so."""
+    gone = f"{sglang_symbols.PROMPT_ENCODE}_renamed"
+    monkeypatch.setattr(sglang_symbols, "PROMPT_ENCODE", gone)
+    registered = []
+    monkeypatch.setattr(HookRegistry, "register", lambda *given: registered.append(given))
+    PromptTokens(lambda: 1 << 20).install()
+    assert not registered and [record.message for record in caplog.records] == [
+        f"sfi: every turn of a chat is tokenised whole: this SGLang has no `{gone}`"
+    ]
+    assert set(sglang_symbols.OPTIONAL_TARGETS).isdisjoint(sglang_symbols.SERVER_TARGETS)
 
 
 def arguments(**given):
