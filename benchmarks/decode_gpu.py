@@ -39,7 +39,7 @@ ENGINE = {
     "log_level": "warning",
 }  # fmt: skip
 REPAIRS = {"on": {"": True}, "off": {"": False}, "both": {"": True, " unrepaired": False}}
-OURS = {"decode_attention_backend": "sfi", "radix_cache_backend": "sfi"}
+OURS = {"decode_attention_backend": "flashinfer", "radix_cache_backend": "sfi"}
 STOCK = {"decode_attention_backend": "flashinfer"}
 Options = dict[str, Any] | None  # of SFI
 Stamps = np.ndarray[tuple[int], np.dtype[np.float64]]  # seconds

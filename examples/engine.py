@@ -18,11 +18,9 @@ def main() -> None:
     model = parser.parse_args().model
 
     on_gpu = torch.cuda.is_available()
-    machine = {"disable_prefill_cuda_graph": True} if on_gpu else {"device": "cpu", "max_total_tokens": 16384}
-    backend = "decode_attention_backend" if on_gpu else "attention_backend"  # a GPU's prefill stays SGLang's own
-    engine = sglang.Engine(
-        model_path=model, log_level="error", radix_cache_backend="sfi", **{backend: "sfi"}, **machine
-    )
+    cpu = {"device": "cpu", "attention_backend": "torch_native", "max_total_tokens": 16384}
+    machine = {"disable_prefill_cuda_graph": True} if on_gpu else cpu
+    engine = sglang.Engine(model_path=model, log_level="error", radix_cache_backend="sfi", **machine)
     dense = {"temperature": 0, "max_new_tokens": 24}
     sparse = dense | {"custom_params": {"sfi": {"budget": 64, "recent": 64}}}
     for reply in engine.generate([PROMPT, PROMPT], [dense, sparse]):

@@ -55,9 +55,7 @@ CAPTURED_VARIANT = f"{SRT}.model_executor.runner_utils.capture_mode.get_capture_
 RADIX_ATTENTION = f"{SRT}.layers.radix_attention.RadixAttention"
 KV_POOL = f"{SRT}.mem_cache.memory_pool.MHATokenToKVPool"
 WINDOW_POOL = f"{SRT}.mem_cache.swa_memory_pool.SWAKVPool"
-LINEAR_POOL = f"{SRT}.mem_cache.memory_pool.HybridLinearKVPool"
 LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
-LINEAR_LINE_POOL = f"{SRT}.mem_cache.memory_pool.HybridReqToTokenPool"
 KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
 POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
@@ -91,8 +89,8 @@ SERVER_TARGETS = (
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT,
     PROTECTED_LENGTH,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
-    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, LINEAR_POOL, LINE_POOL,
-    LINEAR_LINE_POOL, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
+    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, LINE_POOL,
+    KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
     PARALLEL, POOL_ROW,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)

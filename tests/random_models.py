@@ -14,6 +14,8 @@ SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 
     "olmo3": {"num_hidden_layers": 4},
     "gemma3_text": {"num_hidden_layers": 6, "query_pre_attn_scalar": 64},
 }
+WIDTH = {"head_dim": 64, "hidden_size": 256, "dtype": "float32"}
+FLAT = 0.02  # of embeddings, which are the last layer's too: no token may win every time
 SPREAD = 0.1  # of the weights: attention has to prefer some tokens
 
 
@@ -21,16 +23,17 @@ def build(family: str, folder: Path, **more: Any) -> Path:
     """A checkpoint in `folder`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape = {**SMALL, **FAMILIES[family][1], **SHAPES[family], "head_dim": 64, "hidden_size": 256, "dtype": "float32", **more}
+    shape: dict[str, Any] = {**SMALL, **FAMILIES[family][1], **SHAPES[family], **WIDTH, **more}
     config = AutoConfig.for_model(family, **shape)
     for name, value in UNTOLD.get(family, {}).items():
         setattr(config, name, value)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        parameters: Any = model
+        for name, weight in parameters.named_parameters():
             if weight.dim() > 1 or "sink" in name:
-                weight.normal_(0, SPREAD)
+                weight.normal_(0, FLAT if "embed" in name else SPREAD)
     model.save_pretrained(folder)
     return folder
 

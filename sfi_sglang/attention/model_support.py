@@ -42,7 +42,7 @@ def survey(runner: Any, executor: str) -> CoveredLayers:
 
 
 def repairs(runner: Any) -> bool:
-    """May a slow row compute earlier tokens anew? Not where a layer's window or state has moved on since."""
+    """May a slow row compute earlier tokens anew? Not where a window has left its first tokens since."""
     return type(runner.token_to_kv_pool) is symbols.resolve(symbols.KV_POOL)
 
 
@@ -59,15 +59,13 @@ def sinks_of(arguments: Mapping[str, Any]) -> torch.Tensor | None:
 
 def _check_pools(runner: Any, executor: str) -> None:
     pool, lines = runner.token_to_kv_pool, runner.req_to_token_pool
-    kinds = [symbols.resolve(kind) for kind in (symbols.KV_POOL, symbols.WINDOW_POOL, symbols.LINEAR_POOL)]
-    whole = type(pool.full_kv_pool) if type(pool) in kinds[1:] else type(pool)  # a pool of each kind of layer
-    if type(pool) not in kinds or whole is not kinds[0]:  # a kind of its own has a layout of its own
-        raise Unsupported(f"the model's memory is a {whole.__name__}, not a {kinds[0].__name__}")
-    if type(lines) not in [symbols.resolve(kind) for kind in (symbols.LINE_POOL, symbols.LINEAR_LINE_POOL)]:
-        raise Unsupported(f"the model's memory is a {type(lines).__name__}, not a ReqToTokenPool")
-    layout = getattr(getattr(pool, "full_kv_pool", pool), "kv_cache_layout", "nhd")
-    if layout != "nhd":
-        raise Unsupported(f"the KV cache has the layout {layout}, not nhd")
+    plain, windows, rows = map(symbols.resolve, (symbols.KV_POOL, symbols.WINDOW_POOL, symbols.LINE_POOL))
+    whole = pool.full_kv_pool if type(pool) is windows else pool  # one pool for each kind of layer
+    for found, kind in ((whole, plain), (lines, rows)):
+        if type(found) is not kind:  # a kind of its own has a layout of its own
+            raise Unsupported(f"the model's memory is a {type(found).__name__}, not a {kind.__name__}")
+    if whole.kv_cache_layout != "nhd":
+        raise Unsupported(f"the KV cache has the layout {whole.kv_cache_layout}, not nhd")
     if pool.dtype not in DTYPES[executor]:
         told = str(pool.dtype).removeprefix("torch.")
         raise Unsupported(f"the KV cache is {told}, which --sfi-executor {executor} does not read")

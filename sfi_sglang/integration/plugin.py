@@ -84,9 +84,7 @@ class Plugin:
     def _add_backends(self) -> None:
         self._hook(symbols.WRAP_BACKEND, self.wrap_backend, HookType.AROUND)
         symbols.resolve(symbols.CACHE_REGISTRY)(admission.BACKEND, self.prefix_cache)
-        symbols.resolve(symbols.BACKEND_CHOICES)(
-            [admission.BACKEND]
-        )  # as an attention backend: what it was called once
+        symbols.resolve(symbols.BACKEND_CHOICES)([admission.BACKEND])  # an attention backend, once
         symbols.resolve(symbols.BACKEND_REGISTRY)(admission.BACKEND)(self.stock_backend)
 
     @staticmethod

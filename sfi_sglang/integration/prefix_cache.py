@@ -28,16 +28,9 @@ class SFIRadixCache(UnifiedRadixCache):
     def checkpoint(self, req: Any, *, up_to: int, **kwargs: Any) -> None:
         """The shared tree stays exact: of an SFI request it gets the leading tokens whose K and V a dense pass would
         have given, so that nobody reads approximate ones."""
-        if (state := getattr(req, "sfi", None)) is not None and state.exact < up_to:
-            protected = req.kv.cache_protected_len
-            up_to = protected if self._state_is_of_the_end else max(state.exact, protected)
+        if (state := getattr(req, "sfi", None)) is not None:
+            up_to = max(min(up_to, state.exact), req.kv.cache_protected_len)
         super().checkpoint(req, up_to=up_to, **kwargs)
-
-    @property
-    def _state_is_of_the_end(self) -> bool:
-        """Of a model with linear attention: is its recurrent state known after the request's last token alone? Then
-        none belongs to an earlier one (mem_cache/unified_cache/components/mamba.py)."""
-        return self.supports_mamba() and not self.enable_mamba_extra_buffer
 
     def on_release(self, req: Any, **kwargs: Any) -> None:
         """The request leaves its row, finished, aborted or retracted: publish its selection, then drop it."""

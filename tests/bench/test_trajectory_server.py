@@ -30,7 +30,7 @@ def test_fixed_history_gives_equal_tokens_to_both_modes(server, tmp_path):
     arguments += ["--repeats", "1", "--loads", "2", "--out", str(path)]
     output = bench(*arguments)
     results = read(path)
-    assert "--radix-cache-backend sfi" in results.header.provenance["server"]
+    assert "--enable-sfi" in results.header.provenance["server"]
     runs = {(run.mode, run.trajectory): run for run in results.runs}
     assert len(runs) == 4 and not any(run.error for run in runs.values())
     for name in {run.trajectory for run in runs.values()}:

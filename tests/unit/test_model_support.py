@@ -11,7 +11,6 @@ import torch
 from sglang.srt.layers.radix_attention import AttentionType, RadixAttention
 from sglang.srt.mem_cache.memory_pool import (
     HybridLinearKVPool,
-    HybridReqToTokenPool,
     MHATokenToKVPool,
     MHATokenToKVPoolFP4,
     ReqToTokenPool,
@@ -107,7 +106,7 @@ def runner(
     """As much of a ModelRunner as is looked at."""
     memory, rows = pool.__new__(pool), lines.__new__(lines)
     memory.dtype, memory.kv_cache_layout = dtype, layout
-    if pool in (SWAKVPool, HybridLinearKVPool):
+    if pool is SWAKVPool:
         memory.full_kv_pool = whole.__new__(whole)
         memory.full_kv_pool.kv_cache_layout = layout
     config = SimpleNamespace(attention_arch=SimpleNamespace(name=architecture))
@@ -133,7 +132,7 @@ WINDOW, FP8 = {"sliding_window_size": 8}, torch.float8_e4m3fn
         (runner(dtype=FP8), "torch", None),
         (runner(dtype=torch.float32), "torch", None),
         (runner(pool=SWAKVPool, second=WINDOW), "torch", None),
-        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool), "torch", None),
+        (runner(pool=HybridLinearKVPool), "torch", "HybridLinearKVPool"),
         (runner(architecture="MLA"), "torch", "MLA"),
         (runner(pool=MHATokenToKVPoolFP4), "torch", "MHATokenToKVPoolFP4"),
         (runner(pool=SWAKVPool, whole=MHATokenToKVPoolFP4), "torch", "MHATokenToKVPoolFP4"),
@@ -193,10 +192,7 @@ def test_flashinfer_executor_refuses_sinks(monkeypatch):
 
 
 def test_tokens_are_computed_anew_in_plain_pools_alone():
-    assert model_support.repairs(runner())
-    assert not model_support.repairs(runner(pool=SWAKVPool)) and not model_support.repairs(
-        runner(pool=HybridLinearKVPool)
-    )
+    assert model_support.repairs(runner()) and not model_support.repairs(runner(pool=SWAKVPool))
 
 
 def test_what_attention_would_leave_out_is_named():
