@@ -4,7 +4,8 @@
 
 The chat is one of a coding agent: files of SGLang's sources and tool calls in JSON, 150K tokens by the embedded model's
 tokenizer; the turn adds 1.5K. Every part is the function that the server calls, here in one process; ways of
-tokenising are interleaved. Not in it: HTTP, the sockets themselves, waiting, the event loop.
+tokenising are interleaved. HTTP, sockets and the event loop are in the last two rows alone, where a real server gets
+the turn and refuses it, because the embedded model's context is shorter.
 """
 
 import gc
@@ -13,9 +14,11 @@ import statistics
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import requests
 import sglang
 import torch
 import typer
@@ -25,10 +28,12 @@ from sfi_sglang.client.provenance import provenance
 from sfi_sglang.integration.token_cache import TokenCache
 from sfi_sglang.selection.snapshot_store import block_hashes
 from sfi_sglang.serving.embedded_model import embedded_model
+from sfi_sglang.serving.server import running_server
 from sfi_sglang.terminal import console
 
 CAPACITY = 256 << 20
 FILE = 4200  # characters of a file, at most
+JSON = {"Content-Type": "application/json"}
 Message = dict[str, Any]
 
 
@@ -97,7 +102,10 @@ def others(tokenizer: Any, messages: list[Message], ids: list[int], repeats: int
 
     body = json.dumps({"model": "m", "messages": messages})
     tree, long = radix_tree(len(ids)), array("q", ids)
-    tree.insert(InsertParams(key=RadixKey(array("q", ids[:-1])), value=torch.arange(1, len(ids))))
+    slots = torch.arange(1, len(ids) + 1)
+    tree.insert(InsertParams(key=RadixKey(long[:-1]), value=slots[:-1]))
+    tree.insert(InsertParams(key=RadixKey(long), value=slots, prev_prefix_len=len(ids) - 1))
+    known = InsertParams(key=RadixKey(long), value=slots, prev_prefix_len=len(ids))
     request = TokenizedGenerateReqInput(
         input_text="", input_ids=long, input_embeds=None, mm_inputs=None, token_type_ids=None, stream=True,
         sampling_params=SamplingParams(), return_logprob=False, logprob_start_len=-1, top_logprobs_num=0,
@@ -112,9 +120,7 @@ def others(tokenizer: Any, messages: list[Message], ids: list[int], repeats: int
         "to the scheduler: packed": lambda: msgpack_encode(request),
         "to the scheduler: unpacked": lambda: msgpack_decode(packed),
         "prefix tree: match": lambda: tree.match_prefix(MatchPrefixParams(key=RadixKey(long))),
-        "prefix tree: insert": lambda: tree.insert(
-            InsertParams(key=RadixKey(long), value=torch.arange(1, len(ids) + 1))
-        ),
+        "prefix tree: insert": lambda: tree.insert(known),
         "ours, `carry` alone: hashes of blocks": lambda: block_hashes(long, ""),
     }
     return {name: [timed(part)[0] for _ in range(repeats + 1)][1:] for name, part in parts.items()}
@@ -131,6 +137,25 @@ def radix_tree(tokens: int) -> Any:
     pool = ReqToTokenPool(2, 2 * tokens, "cpu", False)
     slots = TokenToKVPoolAllocator(2 * tokens, torch.float16, "cpu", None, False)
     return UnifiedRadixCache(CacheInitParams(False, pool, slots, 1, tree_components=(ComponentType.FULL,)))
+
+
+def refusals(before: list[Message], turn: list[Message], repeats: int) -> dict[str, list[float]]:
+    """Milliseconds until a server refuses the turn because the model's context is shorter: until then it has read,
+    rendered and tokenised it as any other, and no pass has run."""
+    found = {}
+    for name, capacity in (("without the cache", "0"), ("with it", "256")):
+        times = []
+        with running_server(env={"SFI_TOKENIZER_CACHE_MB": capacity}) as url:
+            for number in range(repeats + 1):
+                last = {**turn[-2], "content": f"{number} {turn[-2]['content']}"}
+                bodies = [json.dumps({"model": "m", "messages": said}) for said in (before, [*turn[:-2], last])]
+                for body in bodies:  # the turn before, then this one
+                    post = partial(requests.post, f"{url}/v1/chat/completions", data=body, headers=JSON, timeout=60)
+                    taken, reply = timed(post)
+                    assert reply.status_code == 400 and "context" in reply.text, reply.text
+                times.append(taken)
+        found[f"server, to the refusal, {name}"] = times[1:]
+    return found
 
 
 def main(
@@ -153,7 +178,7 @@ def main(
         str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)) for said in (before, turn)
     )
     ways, ids = tokenising(tokenizer, first, second, repeats)
-    rest = others(tokenizer, turn, ids, repeats)
+    rest = others(tokenizer, turn, ids, repeats) | refusals(before, turn, repeats)
     sizes = {"prompt_tokens": len(ids), "new_tokens": len(ids) - count(first), "characters": len(second)}
     table = Table("what", "ms", "least", "most", "us a token", title=f"the host's work for a turn: {sizes}")
     for name, times in {**ways, **rest}.items():

@@ -37,6 +37,7 @@ def test_fixed_history_gives_equal_tokens_to_both_modes(server, tmp_path):
         dense, sfi = runs["dense", name].calls, runs["sfi", name].calls
         assert [(c.prompt_tokens, c.output_tokens) for c in dense] == [(c.prompt_tokens, c.output_tokens) for c in sfi]
         assert all(call.sfi is None for call in dense) and all(call.sfi["fast_steps"] > 0 for call in sfi)
+        assert all(0 < call.host < call.ttft for call in (*dense, *sfi))
         assert sfi[1].cached_tokens > 0.9 * sfi[0].prompt_tokens
     summary = json.loads((tmp_path / "fixed" / "summary.json").read_text())
     assert {cell["failed"] for cell in summary["cells"]} == {0}
