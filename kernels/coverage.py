@@ -1,5 +1,5 @@
 """Coverage and recall: the attention mass of a slow row that its old selection would have caught, of all tokens and of
-the candidates alone.
+the candidates alone. Sinks of a Scoring are no tokens: what they take is neither caught nor missed.
 
 The launch that merges the logits into evidence also runs `caught`, layer by layer, where the old selection looks. After
 the last layer `record` adds them to the request's sums, before the new one is chosen. Reference: `coverage` of

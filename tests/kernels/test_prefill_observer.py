@@ -3,6 +3,7 @@
 import torch
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES, SFIOptions
+from sfi_sglang.attention import prefill_observer
 from sfi_sglang.attention.prefill_observer import PrefillObserver
 from sfi_sglang.attention.reference import grouped_queries
 from sfi_sglang.attention.workspace import Workspace
@@ -36,6 +37,17 @@ def selected(keys, queries, slots) -> torch.Tensor:
     return selector.select(torch.stack(evidence), 1, OPTIONS.budget, OPTIONS.selector) + OPTIONS.sink
 
 
+def test_the_server_compiles_what_prompts_run(monkeypatch):
+    seen = []
+    monkeypatch.setattr(prefill_observer, "prompt_evidence", lambda *given: seen.append(given))
+    workspace = Workspace.allocate(Limits(LAYERS, HEADS, KV, DIM, 1, 1, OPTIONS.budget, CONTEXT), DEVICE, 1 << 40)
+    keys = torch.zeros(8, KV, DIM, device=DEVICE, dtype=torch.float8_e4m3fn)
+    PrefillObserver(workspace, lambda _: keys, torch.zeros(1, 8)).compile(SCORINGS[1], torch.bfloat16)
+    queries, of, _, scoring, *_ = seen[0]
+    assert queries.dtype is torch.bfloat16 and queries.shape == (KV, PROMPT_QUERIES * HEADS // KV, DIM)
+    assert of is keys and scoring is SCORINGS[1]
+
+
 def test_prompts_take_turns_where_their_evidence_does_not_fit_together():
     torch.manual_seed(0)
     limits = Limits(LAYERS, HEADS, KV, DIM, requests=8, graph_rows=8, budget=OPTIONS.budget, context=CONTEXT)
@@ -54,7 +66,6 @@ def test_prompts_take_turns_where_their_evidence_does_not_fit_together():
     ]
     workspace = Workspace.allocate(limits, DEVICE, 1 << 40)
     observer = PrefillObserver(workspace, lambda layer: keys[layer], req_to_token)
-    observer.compile(SCORINGS[0], q.dtype)
     observer.begin(rows, [PROMPT_QUERIES] * len(rows))  # all else was cached
     for i in range(LAYERS):
         observer.observe(q[i].view(-1, HEADS, DIM), i, SCORINGS[i])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sfi_sglang.api.options import EVIDENCE_PAGE
@@ -19,7 +19,7 @@ SPLITS, FIRST = 8, 4
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(
     kv_heads=st.sampled_from([1, 2]),
     group=st.sampled_from([1, 3, 4, 7, 16]),
@@ -28,9 +28,12 @@ SPLITS, FIRST = 8, 4
     repaired=st.sampled_from([1, 3, 15, 16, 40, 63]),
     gap=st.sampled_from([0, 1, 5]),
     pieces=st.sampled_from([80, 160]),
+    splits=st.sampled_from([2, SPLITS]),
     seed=st.integers(0, 99),
 )
-def test_a_wide_row_beside_a_single_one(dtype, kind, kv_heads, group, dim, length, repaired, gap, pieces, seed):
+@example(1, 3, 128, 300, 15, 1, 160, 2, 0)  # whole blocks that every query sees
+@example(1, 3, 192, 300, 15, 1, 160, 2, 0)
+def test_a_wide_row_beside_a_single_one(dtype, kind, kv_heads, group, dim, length, repaired, gap, pieces, splits, seed):
     """Row 0 sees 50 tokens, row 1 repairs tokens that end `gap` tokens before its own, row 2 sees 90 tokens."""
     generator = torch.Generator().manual_seed(seed)
     heads, count = kv_heads * group, 3 + repaired
@@ -46,7 +49,7 @@ def test_a_wide_row_beside_a_single_one(dtype, kind, kv_heads, group, dim, lengt
     candidates = length - 20 - FIRST
     start = metadata.refresh(1, Refresh(FIRST, candidates, 5), line=0, stages=0)
     metadata.repair(1, 3, positions)
-    metadata.load(count, programs=8, splits=SPLITS, block=16)
+    metadata.load(count, programs=8, splits=splits, block=16)
     buffers = DecodeBuffers.allocate(count, heads, kv_heads, dim, SPLITS, 4 * EVIDENCE_PAGE, DEVICE)
     buffers.out.fill_(torch.nan)
     buffers.logits.fill_(torch.nan)
