@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.api.options import SFIOptions
-from tests.model_families import FAMILIES, SMALL, UNTOLD
+from tests.model_families import FAMILIES, SMALL
 
 SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 64 wide for the kernels' sake
     "gpt_oss": {"num_hidden_layers": 4},
-    "olmo3": {"num_hidden_layers": 4},
     "gemma3_text": {"num_hidden_layers": 6, "query_pre_attn_scalar": 64},
 }
 WIDTH = {"head_dim": 64, "hidden_size": 256, "dtype": "float32"}
@@ -19,19 +18,16 @@ FLAT = 0.02  # of embeddings, which are the last layer's too: no token may win e
 SPREAD = 0.1  # of the weights: attention has to prefer some tokens
 
 
-def build(family: str, folder: Path, **more: Any) -> Path:
+def build(family: str, folder: Path) -> Path:
     """A checkpoint in `folder`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape: dict[str, Any] = {**SMALL, **FAMILIES[family][1], **SHAPES[family], **WIDTH, **more}
+    shape: dict[str, Any] = {**SMALL, **FAMILIES[family][1], **SHAPES[family], **WIDTH}
     config = AutoConfig.for_model(family, **shape)
-    for name, value in UNTOLD.get(family, {}).items():
-        setattr(config, name, value)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
-        parameters: Any = model
-        for name, weight in parameters.named_parameters():
+        for name, weight in model.named_parameters():
             if weight.dim() > 1 or "sink" in name:
                 weight.normal_(0, FLAT if "embed" in name else SPREAD)
     model.save_pretrained(folder)

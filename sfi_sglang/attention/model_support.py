@@ -11,13 +11,13 @@ import torch
 
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api.admission import BACKEND
-from sfi_sglang.attention.layers import FP8, CoveredLayers, attention_layers, covered_layers, unusual
+from sfi_sglang.attention.layers import CoveredLayers, attention_layers, covered_layers, unusual
 from sfi_sglang.attention.unsupported import Unsupported
 
 STOCK = {True: "flashinfer", False: "torch_native"}  # on CUDA or not, what the flags' value `sfi` stands for
 HEAD_DIMS, MAX_GROUP = (64, 96, 128, 192, 256), 16  # of the Triton kernels
 HALF = (torch.bfloat16, torch.float16)
-DTYPES = {"torch": (*HALF, torch.float32, FP8), "triton": (*HALF, FP8), "flashinfer": HALF}  # of KV, by executor
+DTYPES = {"torch": (*HALF, torch.float32), "triton": HALF, "flashinfer": HALF}  # of KV, by executor
 
 
 def survey(runner: Any, executor: str) -> CoveredLayers:

@@ -129,7 +129,6 @@ WINDOW, FP8 = {"sliding_window_size": 8}, torch.float8_e4m3fn
     [
         (runner(), "torch", None),
         (runner(head_dim=80), "torch", None),
-        (runner(dtype=FP8), "torch", None),
         (runner(dtype=torch.float32), "torch", None),
         (runner(pool=SWAKVPool, second=WINDOW), "torch", None),
         (runner(pool=HybridLinearKVPool), "torch", "HybridLinearKVPool"),
@@ -154,7 +153,7 @@ def test_pools(given, executor, reason):
     ("given", "executor", "graph", "reason"),
     [
         *((runner(head_dim=dim), "triton", "disabled", None) for dim in (64, 96, 128, 192, 256)),
-        (runner(dtype=FP8), "triton", "disabled", None),
+        (runner(dtype=FP8), "triton", "disabled", "float8_e4m3fn"),
         (runner(logit_cap=50.0), "triton", "disabled", None),
         (runner(second=WINDOW), "triton", "disabled", None),
         (runner(second={"use_irope": True}), "triton", "disabled", None),
