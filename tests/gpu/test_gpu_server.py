@@ -16,6 +16,7 @@ from tests.small_model import WITHOUT_EXCLUSION
 pytestmark = [pytest.mark.gpu, pytest.mark.server, pytest.mark.timeout(900)]
 
 FLAGS = ["--sampling-backend", "pytorch", "--max-running-requests", "256"]  # rows for repairs
+FLAGS += ["--attention-backend", "flashinfer"]  # hosts without FlashAttention 3 can run these tests too
 FLAGS += ["--mem-fraction-static", "0.4", "--max-total-tokens", "65536"]  # servers side by side on one GPU
 GRAPHS = [
     "--prefill-attention-backend",
@@ -81,7 +82,8 @@ def assert_agree(expected: list[dict], replies: list[dict], name: str) -> None:
                 assert info["fast_steps"] == theirs_info["fast_steps"]
                 for share in ("coverage", "agreement"):
                     mine, its = info[share], theirs_info[share]
-                    assert its == (mine if mine is None else pytest.approx(mine, abs=ROUNDED))
+                    few = 2 / info["checked_tokens"] if share == "agreement" and info["checked_tokens"] else 0  # ties
+                    assert its == (mine if mine is None else pytest.approx(mine, abs=max(ROUNDED, few)))
             continue
         choices = {token: logprob for logprob, token, _ in one["meta_info"]["output_top_logprobs"][parted]}
         gap = choices[ours[parted]] - choices.get(theirs[parted], float("-inf"))
