@@ -66,7 +66,8 @@ def _check_pools(runner: Any, executor: str) -> None:
             raise Unsupported(f"the model's memory is a {type(found).__name__}, not a {kind.__name__}")
     if whole.kv_cache_layout != "nhd":
         raise Unsupported(f"the KV cache has the layout {whole.kv_cache_layout}, not nhd")
-    if pool.dtype not in DTYPES[executor]:
+    interpreted = executor == "triton" and torch.device(runner.device).type != "cuda"
+    if pool.dtype not in DTYPES["torch" if interpreted else executor]:
         told = str(pool.dtype).removeprefix("torch.")
         raise Unsupported(f"the KV cache is {told}, which --sfi-executor {executor} does not read")
 
