@@ -57,8 +57,7 @@ def covered(path: Path) -> list[int] | str:
     from sglang.srt.runtime_context import SpawnRanks, publish
     from sglang.srt.server_args import ServerArgs
 
-    from sfi_sglang.attention.layers import covered_layers
-    from sfi_sglang.attention.unsupported import Unsupported
+    from sfi_sglang.attention.layers import Unsupported, covered_layers
 
     flags = {"attention_backend": "triton", "mamba_radix_cache_strategy": "no_buffer", "disable_overlap_schedule": True}
     arguments = ServerArgs(model_path=str(path), device="cpu", skip_tokenizer_init=True, **flags)

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 
 from sfi_sglang import sglang_symbols as symbols
-from sfi_sglang.attention.unsupported import Unsupported
 from sfi_sglang.selection.scoring import Scoring
 
 FP8 = torch.float8_e4m3fn
+
+
+class Unsupported(Exception):
+    """Why SFI cannot serve a model, in words for its user."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import torch
 
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api.admission import BACKEND
-from sfi_sglang.attention.layers import CoveredLayers, attention_layers, covered_layers, unusual
-from sfi_sglang.attention.unsupported import Unsupported
+from sfi_sglang.attention.layers import CoveredLayers, Unsupported, attention_layers, covered_layers, unusual
 
 STOCK = {True: "flashinfer", False: "torch_native"}  # on CUDA or not, what the flags' value `sfi` stands for
 HEAD_DIMS, MAX_GROUP = (64, 96, 128, 192, 256), 16  # of the Triton kernels

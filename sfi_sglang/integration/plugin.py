@@ -11,7 +11,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, refusal
 from sfi_sglang.api.settings import Settings
-from sfi_sglang.attention.unsupported import Unsupported
+from sfi_sglang.attention.layers import Unsupported
 from sfi_sglang.integration import doors, server_args
 from sfi_sglang.integration.prompt_tokens import PromptTokens
 from sfi_sglang.integration.reports import Reports

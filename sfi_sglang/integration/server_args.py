@@ -125,7 +125,9 @@ def enable(args: argparse.Namespace, settings: Settings) -> None:
     args.radix_cache_backend = BACKEND
     on_cpu, plain = not torch.cuda.is_available(), settings.resolved_executor() == "torch"
     for kind in named:
-        setattr(args, kind, "torch_native" if on_cpu and plain else None)
+        setattr(args, kind, None)
+    if named and on_cpu and plain and getattr(args, "attention_backend", None) is None:
+        args.attention_backend = "torch_native"
     if plain:
         args.disable_cuda_graph = True  # a graph would repeat what plain torch decided on the host
     elif getattr(args, "cuda_graph_backend_prefill", None) is None:

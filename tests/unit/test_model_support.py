@@ -19,8 +19,7 @@ from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
 
 from sfi_sglang import sglang_symbols
 from sfi_sglang.attention import model_support
-from sfi_sglang.attention.layers import covered_layers
-from sfi_sglang.attention.unsupported import Unsupported
+from sfi_sglang.attention.layers import Unsupported, covered_layers
 from tests.model_families import FAMILIES
 
 ALL = [0, 1, 2, 3]

@@ -104,6 +104,8 @@ def test_a_front_that_loads_no_plugins_is_refused_at_the_start(flags, variable, 
         ({"enable_sfi": True, "attention_backend": "fa3"}, "fa3"),
         ({"radix_cache_backend": "sfi", "attention_backend": None}, None),
         ({"attention_backend": "sfi"}, "torch_native"),
+        ({"decode_attention_backend": "sfi"}, "torch_native"),
+        ({"decode_attention_backend": "sfi", "attention_backend": "triton"}, "triton"),
     ],
 )
 def test_one_flag_enables_sfi_and_what_it_was_once_called_does_too(given, attention):
