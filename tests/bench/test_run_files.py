@@ -100,8 +100,11 @@ def test_a_header_by_others_is_reported_or_named(changes, refusal, tmp_path):
         assert done.returncode == 1 and done.stderr.startswith(refusal) and done.stderr.count("\n") == 1
 
 
+ROOT = Path(__file__).parents[2]
+
+
 def in_c_locale(*command, folder):
-    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, env=env, cwd=folder, timeout=120)
 
 

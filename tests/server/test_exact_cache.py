@@ -82,6 +82,23 @@ def test_kept_keys_and_values_are_those_of_a_dense_prefill(exact, repair):
     assert difference(sparse, kept(folder)) < ROUNDING
 
 
+def test_dense_requests_do_not_notice_sfi_in_their_batch(exact):
+    """In float32: the pass has other rows, and a product of another shape rounds differently."""
+    url, _, _ = exact
+    prompts = [ids_of(url, story(count, start)) for count, start in ((20, 0), (17, 100), (18, 300), (15, 500))]
+    for prompt in prompts:
+        generate(url, prompt, None, tokens=1)  # same cached prefix for both batches
+    alone, mixed = (
+        generate(url, prompts, options, tokens=24, logprobs=True) for options in ([None] * 4, [None, SFI, None, SFI])
+    )
+    for i in (0, 2):
+        assert mixed[i]["output_ids"] == alone[i]["output_ids"] and "sfi" not in mixed[i]["meta_info"]
+        scores = ([entry[0] for entry in reply[i]["meta_info"]["output_token_logprobs"]] for reply in (mixed, alone))
+        assert next(scores) == pytest.approx(next(scores), abs=1e-3)
+    for i in (1, 3):
+        assert mixed[i]["meta_info"]["sfi"]["fast_steps"] > 0
+
+
 def test_two_runs_agree_cold_and_warm_and_through_prefill_chunks(exact):
     url, _, page = exact
     flush(url)

@@ -83,31 +83,6 @@ def test_other_policies(server, policy):
     assert info["fast_steps"] > 0 and info["slow_steps"] >= 2
 
 
-def test_dense_and_sfi_share_a_batch(server):
-    prompts = [LONG, story(50, 100) + QUESTION, story(55, 300) + QUESTION, story(45, 500) + QUESTION]
-    for prompt in prompts:
-        generate(server, prompt, None, tokens=1)  # same cached prefix for both batches
-    alone = generate(server, prompts, [None] * 4, tokens=24)
-    params = {"temperature": 0, "max_new_tokens": 24, "ignore_eos": True}
-    mixed = requests.post(
-        f"{server}/generate",
-        json={
-            "text": prompts,
-            "return_logprob": True,
-            "sampling_params": [params | {"custom_params": {"sfi": s}} for s in (None, SMALL, None, SMALL)],
-        },
-    ).json()
-    scored = requests.post(
-        f"{server}/generate", json={"text": prompts, "return_logprob": True, "sampling_params": params}
-    ).json()
-    for i in (0, 2):
-        assert mixed[i]["text"] == alone[i]["text"]
-        assert logprobs(mixed[i]) == pytest.approx(logprobs(scored[i]), abs=0.1)
-        assert "sfi" not in mixed[i]["meta_info"]
-    for i in (1, 3):
-        assert mixed[i]["meta_info"]["sfi"]["fast_steps"] > 0
-
-
 def test_a_fact_is_found_by_sfi_and_lost_by_the_window(server):
     task, chosen = Retrieval(), variants(256)
     made = [
