@@ -55,8 +55,9 @@ CAPTURED_VARIANT = f"{SRT}.model_executor.runner_utils.capture_mode.get_capture_
 RADIX_ATTENTION = f"{SRT}.layers.radix_attention.RadixAttention"
 KV_POOL = f"{SRT}.mem_cache.memory_pool.MHATokenToKVPool"
 WINDOW_POOL = f"{SRT}.mem_cache.swa_memory_pool.SWAKVPool"
+WINDOW_SLOTS = f"{WINDOW_POOL}.translate_loc_from_full_to_swa"
 LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
-KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc"
+KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc.for_batch"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
 POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
 PARALLEL = f"{SRT}.runtime_context.get_parallel"
@@ -89,7 +90,7 @@ SERVER_TARGETS = (
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT,
     PROTECTED_LENGTH,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
-    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, LINE_POOL,
+    INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, WINDOW_SLOTS, LINE_POOL,
     KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
     PARALLEL, POOL_ROW,
 )  # fmt: skip
