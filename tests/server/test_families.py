@@ -79,20 +79,26 @@ def test_what_sfi_leaves_in_the_cache_is_exact(served):
     assert logprobs(reply) == pytest.approx(expected, abs=CLOSE)
 
 
-def test_a_model_of_windows_alone_serves_dense_requests_and_refuses_sfi(tmp_path):
-    model = write_config("gemma3_text", tmp_path / "gemma3")
-    reason = (
-        "none of the model's layers has attention over the whole context that SFI covers: layer 0 attends to a sliding "
-        "window, and so on"
-    )
-    log = tmp_path / "server.log"
-    with running_server(str(model), [*PLAIN, "--load-format", "dummy"], log=log, env=probe_env(traced=False)) as url:
+WINDOWS_ALONE = (
+    "none of the model's layers has attention over the whole context that SFI covers: layer 0 attends to a sliding "
+    "window, and so on"
+)
+FP8 = "the KV cache is float8_e4m3fn, which --sfi-executor torch does not read"
+
+
+@pytest.mark.parametrize(
+    ("family", "flags", "reason"),
+    [("gemma3_text", [], WINDOWS_ALONE), ("llama", ["--kv-cache-dtype", "fp8_e4m3"], FP8)],
+)
+def test_a_server_that_cannot_serve_sfi_goes_on_densely(tmp_path, family, flags, reason):
+    model, log = write_config(family, tmp_path / family), tmp_path / "server.log"
+    flags = [*PLAIN, "--load-format", "dummy", *flags]
+    with running_server(str(model), flags, log=log, env=probe_env(traced=False)) as url:
         before = ask(url, None)["output_ids"]
         for sfi in (True, SMALL):
             params = {"max_new_tokens": 4, "custom_params": {"sfi": sfi}}
-            refused = requests.post(
-                f"{url}/generate", json={"input_ids": PROMPT, "sampling_params": params}, timeout=60
-            )
+            body = {"input_ids": PROMPT, "sampling_params": params}
+            refused = requests.post(f"{url}/generate", json=body, timeout=60)
             assert refused.status_code == 400
             assert refused.json()["error"]["message"] == f"sfi: not available on this server: {reason}"
         assert ask(url, None)["output_ids"] == before

@@ -90,3 +90,10 @@ def test_other_refusals(server):
     batch = [{"custom_params": {"sfi": True}}, {"custom_params": {"sfi": {"budget": "x"}}}]
     listed = post("/generate", text=["Hi", "Ho"], sampling_params=batch)
     assert listed.status_code == 400 and "sfi.budget" in listed.text
+
+
+def test_a_session_is_refused(server):
+    params = {"max_new_tokens": 1, "custom_params": {"sfi": True}}
+    body = {"text": "Hi", "sampling_params": params, "session_params": {"id": "s"}}
+    reply = requests.post(f"{server}/generate", json=body, timeout=60)
+    assert reply.status_code == 400 and "sfi: sessions are not supported" in reply.text
