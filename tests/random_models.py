@@ -12,6 +12,7 @@ from tests.model_families import FAMILIES, SMALL
 SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 64 wide for the kernels' sake
     "gpt_oss": {"num_hidden_layers": 4},
     "gemma3_text": {"num_hidden_layers": 6, "query_pre_attn_scalar": 64},
+    "olmo3": {},
 }
 WIDTH = {"head_dim": 64, "hidden_size": 256, "dtype": "float32"}
 FLAT = 0.02  # of embeddings, which are the last layer's too: no token may win every time

@@ -11,12 +11,13 @@ import torch
 
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api.admission import BACKEND
-from sfi_sglang.attention.layers import CoveredLayers, Unsupported, attention_layers, covered_layers, unusual
+from sfi_sglang.attention.layers import FP8, CoveredLayers, Unsupported, attention_layers, covered_layers, unusual
 
 STOCK = {True: "flashinfer", False: "torch_native"}  # on CUDA or not, what the flags' value `sfi` stands for
 HEAD_DIMS, MAX_GROUP = (64, 96, 128, 192, 256), 16  # of the Triton kernels
 HALF = (torch.bfloat16, torch.float16)
-DTYPES = {"torch": (*HALF, torch.float32), "triton": HALF, "flashinfer": HALF}  # of KV, by executor
+DTYPES = {"torch": (*HALF, FP8, torch.float32), "triton": (*HALF, FP8), "flashinfer": HALF}  # of KV, by executor
+FP8_SINCE = (8, 9)  # compute capability with which Triton reads FP8
 
 
 def survey(runner: Any, executor: str) -> CoveredLayers:
@@ -87,13 +88,16 @@ def _check_graphs() -> None:
 
 
 def _check_kernels(runner: Any, layers: CoveredLayers) -> None:
+    cuda = torch.device(runner.device).type == "cuda"
+    if cuda and runner.token_to_kv_pool.dtype == FP8 and torch.cuda.get_device_capability(runner.device) < FP8_SINCE:
+        raise Unsupported("the KV cache is float8_e4m3fn, which the kernels read from compute capability 8.9 on")
     if layers.dim not in HEAD_DIMS or layers.group > MAX_GROUP:
         raise Unsupported(
             f"the kernels cover head dims {HEAD_DIMS} and up to {MAX_GROUP} query heads per KV head; "
             f"this model has {layers.dim} and {layers.group}"
         )
     stock = runner.decode_attention_backend_str
-    if layers.others and stock in (STOCK[True], BACKEND) and torch.device(runner.device).type == "cuda":
+    if layers.others and stock in (STOCK[True], BACKEND) and cuda:
         raise Unsupported(
             f"{len(layers.others)} of the model's attention layers stay with the stock backend, and flashinfer has one "
             "plan for all of SFI's graphs: start it with --attention-backend fa3 or triton"

@@ -79,16 +79,34 @@ def test_what_sfi_leaves_in_the_cache_is_exact(served):
     assert logprobs(reply) == pytest.approx(expected, abs=CLOSE)
 
 
+def test_an_fp8_cache_gives_both_executors_the_same(tmp_path):
+    folder = random_models.build("olmo3", tmp_path / "olmo3")
+    flags = [*PLAIN, "--dtype", "float32", "--kv-cache-dtype", "fp8_e4m3", "--sfi-executor"]
+    replies = []
+    for executor in ("torch", "triton"):
+        log = tmp_path / f"{executor}.log"
+        with running_server(str(folder), [*flags, executor], log=log, env=probe_env(traced=False)) as url:
+            replies.append([ask(url, sfi, tokens=12) for sfi in (None, WINDOW, {**SMALL, "max_segment": 4})])
+    for reference, mine in zip(*replies, strict=True):
+        assert mine["output_ids"] == reference["output_ids"]
+        assert logprobs(mine) == pytest.approx(logprobs(reference), abs=CLOSE)
+    dense, _, small = replies[1]
+    exact = random_models.logprobs(folder, PROMPT + dense["output_ids"], len(PROMPT))
+    assert logprobs(dense) != pytest.approx(exact, abs=CLOSE), "8 bits must make a difference"
+    report = small["meta_info"]["sfi"]
+    assert report["slow_steps"] > 1 and 0 < report["coverage"] < 1
+
+
 WINDOWS_ALONE = (
     "none of the model's layers has attention over the whole context that SFI covers: layer 0 attends to a sliding "
     "window, and so on"
 )
-FP8 = "the KV cache is float8_e4m3fn, which --sfi-executor torch does not read"
+FP8 = "the KV cache is float8_e5m2, which --sfi-executor torch does not read"
 
 
 @pytest.mark.parametrize(
     ("family", "flags", "reason"),
-    [("gemma3_text", [], WINDOWS_ALONE), ("llama", ["--kv-cache-dtype", "fp8_e4m3"], FP8)],
+    [("gemma3_text", [], WINDOWS_ALONE), ("llama", ["--kv-cache-dtype", "fp8_e5m2"], FP8)],
 )
 def test_a_server_that_cannot_serve_sfi_goes_on_densely(tmp_path, family, flags, reason):
     model, log = write_config(family, tmp_path / family), tmp_path / "server.log"

@@ -140,7 +140,7 @@ def test_variants_have_the_same_budget_and_are_accepted():
         assert made[0].sfi is None and len({variant.label for variant in made}) == len(made)
         for variant in made[1:]:
             options = parse_sfi(variant.sfi)
-            if not variant.label.isdecimal() and variant.label not in ("recent 64", "recent 1024"):
+            if not variant.label.isdecimal() and variant.label != "recent 1024":
                 assert options.dense_limit == 4 + 256 + 2048
     assert {label for label in set().union(*SETS.values()) if not label.isdecimal()} == set(CHANGES)
 

@@ -129,6 +129,7 @@ WINDOW, FP8 = {"sliding_window_size": 8}, torch.float8_e4m3fn
         (runner(), "torch", None),
         (runner(head_dim=80), "torch", None),
         (runner(dtype=torch.float32), "torch", None),
+        (runner(dtype=FP8), "torch", None),
         (runner(pool=SWAKVPool, second=WINDOW), "torch", None),
         (runner(pool=HybridLinearKVPool), "torch", "HybridLinearKVPool"),
         (runner(architecture="MLA"), "torch", "MLA"),
@@ -152,7 +153,7 @@ def test_pools(given, executor, reason):
     ("given", "executor", "graph", "reason"),
     [
         *((runner(head_dim=dim), "triton", "disabled", None) for dim in (64, 96, 128, 192, 256)),
-        (runner(dtype=FP8), "triton", "disabled", "float8_e4m3fn"),
+        (runner(dtype=FP8), "triton", "disabled", None),
         (runner(logit_cap=50.0), "triton", "disabled", None),
         (runner(second=WINDOW), "triton", "disabled", None),
         (runner(second={"use_irope": True}), "triton", "disabled", None),
@@ -173,11 +174,24 @@ def test_kernels(monkeypatch, given, executor, graph, reason):
     told = {sglang_symbols.EXECUTION: lambda: SimpleNamespace(graph=graphs)}
     resolve = sglang_symbols.resolve
     monkeypatch.setattr(sglang_symbols, "resolve", lambda target: told.get(target) or resolve(target))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     if reason is None:
         assert model_support.survey(given, executor).ids == (0,)
     else:
         with pytest.raises(Unsupported, match=reason):
             model_support.survey(given, executor)
+
+
+@pytest.mark.parametrize(("capability", "fits"), [((8, 0), False), ((8, 9), True), ((9, 0), True)])
+def test_fp8_needs_a_gpu_that_reads_it(monkeypatch, capability, fits):
+    given = runner(dtype=FP8)
+    monkeypatch.setattr(model_support, "_check_graphs", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    if fits:
+        assert model_support.survey(given, "triton").ids == (0,)
+    else:
+        with pytest.raises(Unsupported, match="compute capability"):
+            model_support.survey(given, "triton")
 
 
 def test_flashinfer_executor_refuses_sinks(monkeypatch):
