@@ -43,7 +43,7 @@ from sfi_sglang.trajectory.runners import Live, Recorded
 REQUEST_TIMEOUT = 900.0  # seconds without a byte
 RUNS = Path("runs/bench")
 MODES: tuple[Mode, ...] = ("dense", "sfi")
-SMOKE_SFI = '{"budget": 512}'
+SMOKE_SFI = '{"budget": 512, "recent": 256}'
 
 
 def run(

@@ -63,7 +63,7 @@ class SFIOptions(_Strict):
 
     budget: int = Field(2048, ge=1, le=MAX_TOKENS, description="selected tokens (k)")
     sink: int = Field(4, ge=0, le=MAX_TOKENS, description="first tokens, always visible (S)")
-    recent: int = Field(256, ge=1, le=MAX_TOKENS, description="last tokens, always visible (R)")
+    recent: int = Field(1024, ge=1, le=MAX_TOKENS, description="last tokens, always visible (R)")
     min_gap: int = Field(16, ge=1, le=MAX_TOKENS, description="fewest steps between refreshes")
     max_segment: int = Field(64, ge=1, le=MAX_TOKENS, description="most steps between refreshes")
     policy: Literal["sentence", "structural", "periodic", "random", "drift", "never"] = Field(

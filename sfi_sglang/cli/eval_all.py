@@ -11,6 +11,7 @@ from sfi_sglang.cli.eval_run import evaluate
 from sfi_sglang.cli.evals import TASKS, Budget, Clients, Set, Transcripts, source, whole_numbers
 from sfi_sglang.cli.extra import advice
 from sfi_sglang.cli.options import RUNS, Server
+from sfi_sglang.evals.variants import RECENT, Sight
 from sfi_sglang.terminal import console
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ SEED = 1
 @dataclass(frozen=True)
 class Size:
     """How much is asked. lengths: of prompts, tokens. trials: of every kind and length. texts: of every kind, `length`
-    tokens each. tokens, turns, conversations: of carry. agents: tasks of each program, None for all."""
+    tokens each. tokens, turns, conversations: of carry. recent: tokens that stay in sight. agents: tasks of
+    each program, None for all."""
 
     lengths: str
     trials: int
@@ -32,11 +34,12 @@ class Size:
     tokens: int
     turns: int
     conversations: int
+    recent: int
     agents: int | None
 
 
-FULL = Size("2000,4000", 12, 4000, 4, 6500, 6, 8, None)
-QUICK = Size("2000", 4, 2000, 1, 2400, 3, 2, 1)
+FULL = Size("4000", 12, 4000, 4, 6500, 6, 8, RECENT, None)
+QUICK = Size("2000", 4, 2000, 1, 2400, 3, 2, 256, 1)
 
 
 def everything(
@@ -48,6 +51,7 @@ def everything(
     trials: Annotated[int | None, typer.Option(min=1, help="of every kind and length")] = None,
     transcripts: Transcripts = None,
     budget: Budget = 512,
+    recent: Annotated[int | None, typer.Option(min=1, help="last tokens, always visible")] = None,
     compared: Set = "plain",
     clients: Clients = 2,
     out: Annotated[Path | None, typer.Option(help="folder; none: one in runs/")] = None,
@@ -69,7 +73,7 @@ def everything(
             made.append(jobs.agent_runs(target, runs, folder / "transcripts"))
         return made
 
-    evaluate(server, folder, budget, compared, clients, plan)
+    evaluate(server, folder, Sight(budget, recent or size.recent), compared, clients, plan)
 
 
 def agent_runs(tasks: int | None) -> Sequence["Question"]:

@@ -10,6 +10,7 @@ import typer
 
 from sfi_sglang.cli.extra import advice
 from sfi_sglang.cli.options import SERVER_LOG
+from sfi_sglang.evals.variants import Sight
 from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console, long_progress
 
@@ -27,7 +28,7 @@ ANSWERS = "answers.jsonl"
 def evaluate(
     server: str | None,
     out: Path | None,
-    budget: int,
+    sight: Sight,
     compared: str,
     clients: int,
     plan: Callable[["Target"], Sequence["Job"]],
@@ -54,10 +55,10 @@ def evaluate(
         endpoint = Endpoint.connect(url)
         origin = {**provenance(), "server": endpoint.launch_command()}
         outcomes = Outcomes(out and out / ANSWERS, endpoint.model, origin)
-        kept, refused = accepted(url, variants(budget, compared))
+        kept, refused = accepted(url, variants(sight, compared))
         for label, reason in refused.items():
             console.print(f"left out: {label} ({reason})", markup=False, highlight=False, soft_wrap=True)
-        jobs = plan(Target(endpoint, counter(endpoint), kept, budget, compared, clients))
+        jobs = plan(Target(endpoint, counter(endpoint), kept, sight, compared, clients))
         for job in jobs:
             outcomes.begin(job.task, job.identity, {variant.label: variant.about for variant in job.variants}, refused)
         resume = f"; after a break go on with the same --out {out}" if out else ""

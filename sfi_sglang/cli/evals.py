@@ -12,7 +12,7 @@ from sfi_sglang.cli.options import Server
 from sfi_sglang.evals.calls import Calls
 from sfi_sglang.evals.copying import Copying
 from sfi_sglang.evals.retrieval import Retrieval
-from sfi_sglang.evals.variants import SETS
+from sfi_sglang.evals.variants import RECENT, SETS, Sight
 
 if TYPE_CHECKING:
     from sfi_sglang.evals.job import Job
@@ -32,6 +32,7 @@ class Split(StrEnum):
 Lengths = Annotated[str, typer.Option(help="prompt lengths in tokens, comma-separated")]
 Trials = Annotated[int, typer.Option(min=1, help="of every kind and length, depths varied")]
 Budget = Annotated[int, typer.Option(min=1, help="selected tokens per KV head")]
+Recent = Annotated[int, typer.Option(min=1, help="last tokens, always visible")]
 Set = Annotated[str, typer.Option("--set", help=f"what to compare: {', '.join(SETS)}")]
 Half = Annotated[Split, typer.Option(help="which half of the seeds")]
 Clients = Annotated[int, typer.Option(min=1, help="requests at once")]
@@ -47,9 +48,10 @@ Out = Annotated[Path | None, typer.Option(help="folder for answers and report; a
 def task_command(name: str, about: str) -> None:
     def command(
         server: Server = None,
-        lengths: Lengths = "2000,4000",
+        lengths: Lengths = "4000",
         trials: Trials = 12,
         budget: Budget = 512,
+        recent: Recent = RECENT,
         compared: Set = "plain",
         split: Half = Split.held_out,
         clients: Clients = 2,
@@ -62,7 +64,7 @@ def task_command(name: str, about: str) -> None:
 
             return [jobs.answers(target, TASKS[name], sizes, trials, split.value)]
 
-        evaluate(server, out, budget, compared, clients, plan)
+        evaluate(server, out, Sight(budget, recent), compared, clients, plan)
 
     about = f"{about[0].upper()}{about[1:]}. SFI beside dense and controls, with intervals of 95%."
     app.command(name, help=about)(command)
@@ -79,6 +81,7 @@ def text_command(name: str, about: str) -> None:
         trials: Texts = 4,
         transcripts: Transcripts = None,
         budget: Budget = 512,
+        recent: Recent = RECENT,
         compared: Set = "plain",
         seed: int = 1,
         clients: Clients = 2,
@@ -91,7 +94,7 @@ def text_command(name: str, about: str) -> None:
             make = jobs.agreements if name == "agreement" else jobs.coverages
             return [make(target, texts, source(length, trials, seed, transcripts))]
 
-        evaluate(server, out, budget, compared, clients, plan)
+        evaluate(server, out, Sight(budget, recent), compared, clients, plan)
 
     app.command(name, help=about)(command)
 
@@ -110,6 +113,7 @@ def carry(
     turns: Annotated[int, typer.Option(min=2)] = 6,
     conversations: Annotated[int, typer.Option(min=1, help="each asks for three facts")] = 8,
     budget: Budget = 512,
+    recent: Recent = RECENT,
     seed: int = 1,
     out: Out = None,
 ) -> None:
@@ -120,11 +124,13 @@ def carry(
 
         return [jobs.carries(target, tokens, turns, conversations, seed)]
 
-    evaluate(server, out, budget, "plain", 1, plan)
+    evaluate(server, out, Sight(budget, recent), "plain", 1, plan)
 
 
 @app.command()
-def agents(server: Server = None, tasks: Tasks = None, budget: Budget = 512, out: Out = None) -> None:
+def agents(
+    server: Server = None, tasks: Tasks = None, budget: Budget = 512, recent: Recent = RECENT, out: Out = None
+) -> None:
     """Live agent programs whose answers are checked, dense and SFI. Needs the extra `bench`."""
     from sfi_sglang.evals.agents import runs
 
@@ -135,7 +141,7 @@ def agents(server: Server = None, tasks: Tasks = None, budget: Budget = 512, out
 
         return [jobs.agent_runs(target, chosen, out and out / "transcripts")]
 
-    evaluate(server, out, budget, "plain", 1, plan)
+    evaluate(server, out, Sight(budget, recent), "plain", 1, plan)
 
 
 def source(length: int, trials: int, seed: int, transcripts: Path | None) -> str:

@@ -14,7 +14,7 @@ from sfi_sglang.evals.outcomes import Outcome, Turns
 from sfi_sglang.evals.prose import hide, sentences
 from sfi_sglang.evals.retrieval import PLACES, code, digits, question, tells
 from sfi_sglang.evals.task import randomness
-from sfi_sglang.evals.variants import DENSE, Variant
+from sfi_sglang.evals.variants import DENSE, Sight, Variant
 
 TASK = "carry"
 FACTS = 3  # planted in turn 1, asked for one by one in the last turn
@@ -27,9 +27,9 @@ MODES = {
 }
 
 
-def variants(budget: int) -> list[Variant]:
-    """Dense and the carry modes. budget: selected tokens per KV head."""
-    modes = [Variant(mode, {"budget": budget, "carry": mode}, about) for mode, about in MODES.items()]
+def variants(sight: Sight) -> list[Variant]:
+    """Dense and the carry modes."""
+    modes = [Variant(mode, {**sight._asdict(), "carry": mode}, about) for mode, about in MODES.items()]
     return [Variant(DENSE, None, "full attention at every step"), *modes]
 
 

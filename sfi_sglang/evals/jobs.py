@@ -11,20 +11,20 @@ from sfi_sglang.evals import agreement, carry, coverage, items
 from sfi_sglang.evals.job import Job, Question
 from sfi_sglang.evals.task import Task
 from sfi_sglang.evals.texts import Text, real_texts, transcripts
-from sfi_sglang.evals.variants import DENSE, Variant, variants
+from sfi_sglang.evals.variants import DENSE, Sight, Variant, variants
 
 HELD_OUT = 1_000_000  # first of the seeds that no default was chosen on
 
 
 @dataclass(frozen=True)
 class Target:
-    """The server, how its tokens are counted, and how it is asked. variants: those that it takes. compared: their
-    set. clients: questions at once."""
+    """The server, how its tokens are counted, and how it is asked. variants: those that it takes. sight: of SFI
+    as served. compared: the set of variants. clients: questions at once."""
 
     endpoint: Endpoint
     count: Count
     variants: Sequence[Variant]
-    budget: int
+    sight: Sight
     compared: str
     clients: int
 
@@ -35,7 +35,7 @@ def answers(target: Target, task: Task, lengths: Sequence[int], trials: int, spl
     seeds = range(first, first + trials)
     questions = [item for length in lengths for item in task.items(length, trials, seeds, target.count)]
     ask = partial(items.answer, target.endpoint.url, task)
-    settings = {"budget": target.budget, "set": target.compared, "split": split, "trials": trials}
+    settings = {**target.sight._asdict(), "set": target.compared, "split": split, "trials": trials}
     return Job(task.name, questions, target.variants, ask, target.clients, settings)
 
 
@@ -47,13 +47,13 @@ def texts(target: Target, length: int, trials: int, seed: int, folder: Path | No
 
 def agreements(target: Target, found: Sequence[Text], source: str) -> Job:
     """source: of the texts, in words."""
-    settings = {"budget": target.budget, "set": target.compared, "texts": source}
+    settings = {**target.sight._asdict(), "set": target.compared, "texts": source}
     ask = partial(agreement.answer, target.endpoint.url)
     return Job(agreement.TASK, found, target.variants, ask, target.clients, settings)
 
 
 def coverages(target: Target, found: Sequence[Text], source: str) -> Job:
-    settings = {"budget": target.budget, "set": target.compared, "texts": source}
+    settings = {**target.sight._asdict(), "set": target.compared, "texts": source}
     ask = partial(coverage.answer, target.endpoint.url)
     selecting = [variant for variant in target.variants if coverage.selects(variant)]
     return Job(coverage.TASK, found, selecting, ask, target.clients, settings)
@@ -63,13 +63,13 @@ def carries(target: Target, tokens: int, turns: int, conversations: int, seed: i
     """One conversation at a time: the first tokens are timed."""
     made = [carry.conversation(tokens, turns, seed * 100 + i, target.count) for i in range(conversations)]
     ask = partial(carry.answer, target.endpoint.url)
-    return Job(carry.TASK, made, carry.variants(target.budget), ask, 1, {"budget": target.budget})
+    return Job(carry.TASK, made, carry.variants(target.sight), ask, 1, target.sight._asdict())
 
 
 def agent_runs(target: Target, runs: Sequence[Question], folder: Path | None) -> Job:
     """runs: those of evals/agents.py. folder: for transcripts."""
     from sfi_sglang.evals import agents
 
-    compared = [variant for variant in variants(target.budget) if variant.label in (DENSE, "sfi")]
+    compared = [variant for variant in variants(target.sight) if variant.label in (DENSE, "sfi")]
     ask = partial(agents.answer, target.endpoint, folder)
-    return Job(agents.TASK, runs, compared, ask, 1, {"budget": target.budget})
+    return Job(agents.TASK, runs, compared, ask, 1, target.sight._asdict())

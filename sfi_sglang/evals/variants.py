@@ -1,12 +1,19 @@
 """Ways to decode that the evaluation compares: dense, SFI as served, and controls of equal budget."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-DENSE, WINDOW, TRADED = "dense", "sink+recent", "recent for budget"
-RECENT, MIN_GAP = 256, 16  # defaults of a request
-MORE_RECENT = 1024
+DENSE, WINDOW, TRADED = "dense", "sink+recent", "budget for recent"
+RECENT, MIN_GAP = 1024, 16  # defaults of a request
+FEW_RECENT = 256
 SEGMENTS = (4, 8, 16, 32, 64, 128)
+
+
+class Sight(NamedTuple):
+    """What fast steps see. budget: selected tokens per KV head. recent: last tokens, on top."""
+
+    budget: int
+    recent: int = RECENT
 
 
 @dataclass(frozen=True)
@@ -18,24 +25,24 @@ class Variant:
     about: str
 
 
-def variants(budget: int, chosen: str = "plain") -> list[Variant]:
-    """Those of a set (SETS), dense first. budget: selected tokens per KV head; recent tokens come on top."""
+def variants(sight: Sight, chosen: str = "plain") -> list[Variant]:
+    """Those of a set (SETS), dense first. sight: of SFI as served."""
     made = [Variant(DENSE, None, "full attention at every step")]
     for name in SETS[chosen]:
         if name.isdecimal():
-            made.append(Variant(name, {"budget": int(name)}, "SFI with this budget"))
+            made.append(Variant(name, {**sight._asdict(), "budget": int(name)}, "SFI with this budget"))
         else:
             changes, about = CHANGES[name]
-            made.append(Variant(name, {"budget": budget, **changes, **of_budget(name, budget)}, about))
+            made.append(Variant(name, {**sight._asdict(), **changes, **as_many(name, sight)}, about))
     return made
 
 
-def of_budget(name: str, budget: int) -> dict[str, Any]:
-    """What a variant sets by the budget: it sees as many tokens as SFI with `budget` and the default recent ones."""
+def as_many(name: str, sight: Sight) -> dict[str, int]:
+    """What a variant sets in order to see as many tokens as SFI with `sight`."""
     if name == WINDOW:
-        return {"recent": RECENT + budget}
+        return {"recent": sight.recent + sight.budget}
     if name == TRADED:
-        return {"budget": max(budget + RECENT - MORE_RECENT, 1)}
+        return {"budget": max(sight.budget + sight.recent - FEW_RECENT, 1)}
     return {}
 
 
@@ -61,8 +68,8 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "span 64": ({"selector": "span64"}, "a chosen token brings the 64 after it"),
     "W 1": ({"queries": 1}, "the prompt's last token alone chooses first"),
     "W 16": ({"queries": 16}, "the prompt's last 16 tokens choose first"),
-    "recent 1024": ({"recent": MORE_RECENT}, "more recent tokens, the same budget"),
-    TRADED: ({"recent": MORE_RECENT}, "1024 recent tokens and so much less budget: as many tokens in sight"),
+    "recent 256": ({"recent": FEW_RECENT}, "fewer recent tokens, the same budget"),
+    TRADED: ({"recent": FEW_RECENT}, "256 recent tokens and so much more budget: as many tokens in sight"),
     "merge": ({"carry": "merge"}, "what the last turn selected counts for more"),
     "inherit": ({"carry": "inherit"}, "only what the last turn selected, and new tokens, can be selected first"),
     **{f"every {most}": of_steps(most) for most in SEGMENTS},
@@ -71,7 +78,7 @@ SETS = {
     "plain": ("sfi", WINDOW),
     "controls": ("sfi", WINDOW, "periodic", "random", "structural", "drift", "unrepaired", "pages", "oracle"),
     "selectors": ("sfi", "plain top-k", "paper", "span 8", "span 16", "span 64", "W 1", "W 16"),
-    "recent": ("sfi", WINDOW, "recent 1024", TRADED),
+    "recent": ("sfi", WINDOW, "recent 256", TRADED),
     "carry": ("sfi", "inherit", "merge"),
     "budgets": ("64", "128", "256", "512", "1024", "2048", "4096"),
     "segments": tuple(f"every {most}" for most in SEGMENTS),

@@ -68,7 +68,22 @@ def test_all_tasks_go_into_one_folder_with_one_page(server, tmp_path, monkeypatc
 
 
 def test_a_task_is_asked_once_and_held_to_its_schema(server, tmp_path):
-    command = ("eval", "tools", "--server", server, "--lengths", 700, "--trials", 2, "--budget", 64, "--out", tmp_path)
+    command = (
+        "eval",
+        "tools",
+        "--server",
+        server,
+        "--lengths",
+        700,
+        "--trials",
+        2,
+        "--budget",
+        64,
+        "--recent",
+        64,
+        "--out",
+        tmp_path,
+    )
     printed = run(*command)
     header, answers = read(tmp_path / "answers.jsonl")
     assert len(answers) == 2 * 2 * 3 and {answer.variant for answer in answers} == {"dense", "sfi", "sink+recent"}

@@ -9,7 +9,7 @@ import requests
 from sfi_sglang.client.token_count import of_served_model
 from sfi_sglang.evals.items import answer
 from sfi_sglang.evals.retrieval import Retrieval
-from sfi_sglang.evals.variants import variants
+from sfi_sglang.evals.variants import Sight, variants
 from tests.helpers import flush, generate, story
 
 pytestmark = pytest.mark.server
@@ -84,7 +84,7 @@ def test_other_policies(server, policy):
 
 
 def test_a_fact_is_found_by_sfi_and_lost_by_the_window(server):
-    task, chosen = Retrieval(), variants(256)
+    task, chosen = Retrieval(), variants(Sight(256, 256))
     made = [
         task.item("single", 2000, depth, seed, of_served_model(server)) for seed, depth in enumerate((0.2, 0.5, 0.8))
     ]

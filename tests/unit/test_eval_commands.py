@@ -12,7 +12,7 @@ from sfi_sglang.client.token_count import estimate
 from sfi_sglang.evals import accepted
 from sfi_sglang.evals.jobs import Target, agent_runs, answers, coverages
 from sfi_sglang.evals.texts import Text
-from sfi_sglang.evals.variants import Variant, variants
+from sfi_sglang.evals.variants import Sight, Variant, variants
 
 NOWHERE = "http://127.0.0.1:9"
 DENSE, SFI, ORACLE = (
@@ -71,13 +71,13 @@ def test_without_the_extra_agents_are_refused_before_a_server_starts(monkeypatch
 
 
 def test_jobs_ask_what_their_command_says():
-    target = Target(Endpoint(NOWHERE, "m"), estimate(), variants(64, "controls"), 64, "controls", 2)
+    target = Target(Endpoint(NOWHERE, "m"), estimate(), variants(Sight(64), "controls"), Sight(64), "controls", 2)
     task = evals.TASKS["copy"]
     job = answers(target, task, [500, 900], 2, "held-out")
     assert len(job.questions) == 2 * 2 * len(task.kinds) and {item.length for item in job.questions} == {500, 900}
     tuning = answers(target, task, [500], 2, "tuning")
     assert {item.seed for item in job.questions}.isdisjoint(item.seed for item in tuning.questions)
-    assert job.identity["variants"]["sfi"] == {"budget": 64} and job.identity["trials"] == 2
+    assert job.identity["variants"]["sfi"] == {"budget": 64, "recent": 1024} and job.identity["trials"] == 2
     labels = {variant.label for variant in coverages(target, [Text("code", 9, 1, [1])], "").variants}
     assert "sfi" in labels and labels.isdisjoint({"dense", "sink+recent", "oracle", "pages"})
     runs = eval_all.agent_runs(1)

@@ -18,7 +18,7 @@ from sfi_sglang.evals.carry import FACTS, conversation
 from sfi_sglang.evals.prose import hide
 from sfi_sglang.evals.retrieval import tells
 from sfi_sglang.evals.statistics import T, Z, difference, mean_over, share, share_over
-from sfi_sglang.evals.variants import CHANGES, SETS, variants
+from sfi_sglang.evals.variants import CHANGES, SETS, Sight, variants
 from sfi_sglang.serving.embedded_model import embedded_model
 
 KINDS = [(name, kind) for name, task in TASKS.items() for kind in task.kinds]
@@ -136,12 +136,12 @@ def test_variants_have_the_same_budget_and_are_accepted():
     from sfi_sglang.api.options import parse_sfi
 
     for name in SETS:
-        made = variants(2048, name)
+        made = variants(Sight(2048), name)
         assert made[0].sfi is None and len({variant.label for variant in made}) == len(made)
         for variant in made[1:]:
             options = parse_sfi(variant.sfi)
-            if not variant.label.isdecimal() and variant.label != "recent 1024":
-                assert options.dense_limit == 4 + 256 + 2048
+            if not variant.label.isdecimal() and variant.label != "recent 256":
+                assert options.dense_limit == 4 + 1024 + 2048
     assert {label for label in set().union(*SETS.values()) if not label.isdecimal()} == set(CHANGES)
 
 

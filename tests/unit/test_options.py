@@ -12,7 +12,7 @@ def test_off_on_and_defaults():
     assert parse_sfi(None) is None and parse_sfi(False) is None
     assert parse_sfi(True) == parse_sfi({}) == SFIOptions()
     options = SFIOptions()
-    assert (options.sink, options.recent, options.budget) == (4, 256, 2048)
+    assert (options.sink, options.recent, options.budget) == (4, 1024, 2048)
     assert options.selector.name() == "span"
 
 
@@ -146,11 +146,11 @@ def test_recent_start_keeps_at_least_recent_tokens(length, sink, recent):
 
 
 def test_policy_never_selects_nothing():
-    assert SFIOptions(budget=512, policy="never").dense_limit == 4 + 256
-    assert SFIOptions(budget=512).dense_limit == 4 + 512 + 256
+    assert SFIOptions(budget=512, policy="never").dense_limit == 4 + 1024
+    assert SFIOptions(budget=512).dense_limit == 4 + 512 + 1024
 
 
 def test_a_prefill_selects_where_the_next_token_would_not_fit():
-    options = SFIOptions(budget=512)  # visible: 4 + 512 + 256
-    assert not options.selects_at(771) and options.selects_at(772)
+    options = SFIOptions(budget=512)  # visible: 4 + 512 + 1024
+    assert not options.selects_at(1539) and options.selects_at(1540)
     assert not SFIOptions(budget=512, policy="never").selects_at(100_000)
