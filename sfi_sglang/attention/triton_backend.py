@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import psutil
 import torch
 from sglang.srt.layers.attention.base_attn_backend import SharedReadEnds
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
@@ -24,7 +23,7 @@ from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.prefill_observer import PrefillObserver
 from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
-from sfi_sglang.attention.workspace import Workspace, limits_of
+from sfi_sglang.attention.workspace import Workspace, free_bytes, limits_of
 from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.wide import tile_tokens
 from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPlan, Step, StepPlanner, repairs_of
@@ -50,8 +49,8 @@ class SFITritonBackend(StockProxy):
         on_cuda = torch.device(runner.device).type == "cuda"
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
         self.scorings = Scorings(self.pool)
-        self.limits = limits_of(runner, layers, settings)
-        free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
+        free = free_bytes(runner.device)
+        self.limits = limits_of(runner, layers, settings, free)
         self.workspace = Workspace.allocate(self.limits, runner.device, free)
         logger.info("sfi serves %s and uses %s", layers.statement(), self.limits.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
+import torch.distributed as dist
+from sglang.srt.runtime_context import get_parallel
 from torch import Tensor
 
 from sfi_sglang.api.settings import Settings
@@ -67,8 +70,20 @@ class Workspace:
         select.select(self.scores, metadata.rows, slow, self.table.positions)
 
 
-def limits_of(runner: Any, layers: CoveredLayers, settings: Settings) -> Limits:
-    """
+def free_bytes(device: torch.device | str) -> int:
+    """Of the rank that has least: all ranks must take the same requests."""
+    on_cuda = torch.device(device).type == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
+    if not dist.is_initialized() or get_parallel().tp_size == 1:
+        return free
+    least = torch.tensor(free)
+    dist.all_reduce(least, dist.ReduceOp.MIN, group=get_parallel().tp_group.cpu_group)
+    return int(least)
+
+
+def limits_of(runner: Any, layers: CoveredLayers, settings: Settings, free: int) -> Limits:
+    """free: bytes; where they do not hold a selection for every request that may run, fewer can have SFI at once.
+
     Raises:
         ValueError: FlashInfer cannot number so many slots.
     """
@@ -77,7 +92,7 @@ def limits_of(runner: Any, layers: CoveredLayers, settings: Settings) -> Limits:
     flashinfer = settings.resolved_executor() == "flashinfer"
     if flashinfer and slots * layers.kv_heads > torch.iinfo(torch.int32).max:
         raise ValueError(f"{slots} KV slots are too many for --sfi-executor flashinfer: use triton")
-    return Limits(
+    wanted = Limits(
         len(layers.ids),
         layers.heads,
         layers.kv_heads,
@@ -89,3 +104,4 @@ def limits_of(runner: Any, layers: CoveredLayers, settings: Settings) -> Limits:
         store_bytes=settings.store_bytes,
         flashinfer=flashinfer,
     )
+    return wanted.within(free)

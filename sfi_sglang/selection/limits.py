@@ -1,10 +1,12 @@
 """What the GPU backend takes beside SGLang's KV pool, computed from the model's shape and the server's limits."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
 
 MB = 1 << 20
+SPARE, FEWEST = 0.15, 8
 FLASHINFER_FLOATS, FLASHINFER_INTS = 128 * MB, MB  # workspaces; the first is the size that FlashInfer recommends
 
 
@@ -16,7 +18,7 @@ class Limits:
     heads: int
     kv_heads: int
     dim: int
-    requests: int  # running at once, at most
+    requests: int  # with SFI, running at once, at most
     graph_rows: int  # rows of one decode batch, at most
     budget: int  # largest `budget` of a request
     context: int  # tokens
@@ -40,8 +42,8 @@ class Limits:
 
     @property
     def line_bytes(self) -> int:
-        """Positions of one request, or the KV slots of one row."""
-        return self.layers * self.kv_heads * self.budget * 4
+        """Positions of one request, and the KV slots that they have."""
+        return 2 * self.layers * self.kv_heads * self.budget * 4
 
     @property
     def evidence_bytes(self) -> int:
@@ -72,15 +74,24 @@ class Limits:
 
     @property
     def total_bytes(self) -> int:
-        lines = (self.requests + self.graph_rows) * self.line_bytes
-        return lines + self.evidence_bytes + self.partial_bytes + self.flashinfer_bytes + self.store_bytes
+        fixed = self.evidence_bytes + self.partial_bytes + self.flashinfer_bytes + self.store_bytes
+        return self.requests * self.line_bytes + fixed
+
+    def within(self, free_bytes: int) -> "Limits":
+        """For as many SFI requests at once as leave SPARE of the free memory to graphs and activations, but not for
+        fewer than FEWEST."""
+        over = self.total_bytes - free_bytes * (1 - SPARE)
+        if over <= 0:
+            return self
+        lines = self.requests - math.ceil(over / self.line_bytes)
+        return replace(self, requests=max(lines, min(self.requests, FEWEST)))
 
     def statement(self) -> str:
         flashinfer = f"{self.flashinfer_bytes / MB:.0f} MB for FlashInfer, " if self.flashinfer else ""
         return (
-            f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.line_bytes / MB:.1f} MB a line for the "
-            f"positions of {self.requests} requests (--max-running-requests) and the slots of {self.graph_rows} rows, "
-            f"budget {self.budget} (--sfi-max-budget), "
+            f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.line_bytes / MB:.1f} MB for the selection of "
+            f"each of {self.requests} SFI requests at once (of --max-running-requests), budget {self.budget} "
+            f"(--sfi-max-budget), "
             f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
             f"{self.partial_bytes / MB:.0f} MB of partial results, {flashinfer}up to {self.store_bytes / MB:.0f} MB of "
             "selections that outlive their request (--sfi-memory-mb)"

@@ -12,7 +12,10 @@ from torch import Tensor
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.snapshot_store import Snapshot
 
-NO_LINE = "sfi: no line of the selection table is free"
+NO_LINE = (
+    "sfi: as many SFI requests run as this server set memory aside for; try again when one has ended, or start it with "
+    "a lower --sfi-max-budget or --mem-fraction-static"
+)
 RING = 4  # last sums of coverage and recall that a request keeps: more than steps may be under way
 
 
@@ -55,13 +58,13 @@ class HostSelection:
 
 
 class SelectionTable:
-    """Selected positions of the running SFI requests, int32 [requests, layers, KV heads, budget]; and, by row of the
-    batch, the KV slots that they have in the step at hand."""
+    """Selected positions of the running SFI requests, int32 [requests, layers, KV heads, budget], and the KV slots that
+    they have in the step at hand."""
 
     def __init__(self, limits: Limits, device: torch.device | str) -> None:
         line = (limits.layers, limits.kv_heads, limits.budget)
         self.positions = torch.zeros(limits.requests, *line, dtype=torch.int32, device=device)
-        self.slots = torch.zeros(limits.graph_rows, *line, dtype=torch.int32, device=device)
+        self.slots = torch.zeros_like(self.positions)
         self.coverage = torch.zeros(limits.requests, RING, *line[:2], 2, device=device)  # see kernels/coverage.py
         self.free = list(range(limits.requests))[::-1]
         self.stream: torch.cuda.Stream | None = None  # of the forward passes
@@ -73,7 +76,7 @@ class SelectionTable:
             self.stream = torch.cuda.current_stream()
 
     def acquire(self) -> "DeviceSelection | None":
-        """A line for one request. There are as many as requests can run, so None would be a leak."""
+        """A line for one request; None: as many SFI requests run as there is memory for."""
         return DeviceSelection(self, self.free.pop()) if self.free else None
 
 

@@ -11,7 +11,7 @@ from sfi_sglang.kernels.launch import FAST
 from sfi_sglang.kernels.locate import locate
 from tests.kernels.made import DEVICE, DIMS, DTYPES, KINDS, attention64, error_of, pools, scoring_of, table_of
 
-pytestmark = pytest.mark.no_cover  # nothing here is measured, and tracing slows the interpreter down by half
+pytestmark = pytest.mark.interpreted
 SPLITS = 4
 NO_PIECES = torch.empty(0, 2, dtype=torch.int32, device=DEVICE)
 
@@ -57,7 +57,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kind, dim, kv_heads, 
         visible.append([torch.cat([torch.arange(4), p, torch.arange(recent, length)]) for p in picks])
     buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, SPLITS, EVIDENCE_PAGE, DEVICE)
     out = torch.full_like(q, torch.nan)
-    slots = torch.full((len(lengths), 1, kv_heads, keep), -1, dtype=torch.int32, device=DEVICE)
+    slots = torch.full_like(selection, -1, device=DEVICE)
     locate(selection.to(DEVICE), req_to_token, req_pool_indices, table_of(*lines), slots)
     meta = table_of(*lines)
     pool = (q, keys, values, req_to_token, req_pool_indices)

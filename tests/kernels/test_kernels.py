@@ -21,7 +21,7 @@ from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import RING
 from tests.kernels.made import DEVICE, DIMS, KINDS, logits64, pools, scoring_of, table_of
 
-pytestmark = pytest.mark.no_cover  # nothing here is measured, and tracing slows the interpreter down by half
+pytestmark = pytest.mark.interpreted
 SPLITS = 4
 HOPPER_SHARED = 227 << 10  # bytes that one program may have
 

@@ -9,7 +9,7 @@ from sfi_sglang.kernels.scores import LOG2E, log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
 from tests.kernels.made import DEVICE
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.interpreted
 
 
 @triton.jit

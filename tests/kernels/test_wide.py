@@ -13,7 +13,7 @@ from sfi_sglang.kernels.wide import attend_wide, tile_tokens
 from sfi_sglang.scheduling.request_state import Refresh
 from tests.kernels.made import DEVICE, DTYPES, KINDS, attention64, error_of, logits64, pools, scoring_of
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.interpreted
 SPLITS, FIRST = 8, 4
 
 

@@ -1,5 +1,7 @@
 """What the host tells the kernels, and what they take beside the KV pool."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import PassRoom
-from sfi_sglang.selection.limits import Limits
+from sfi_sglang.selection.limits import FEWEST, SPARE, Limits
 from sfi_sglang.selection.table import DeviceSelection, SelectionTable
 
 OPTIONS = SFIOptions(budget=40, recent=20)
@@ -94,6 +96,18 @@ def test_a_workspace_is_refused_with_its_numbers_or_allocated_as_stated():
     buffers = (made.buffers.out, made.buffers.lse, made.buffers.candidates, made.buffers.logits)
     used = sum(tensor.nbytes for tensor in (made.table.positions, made.table.slots, made.mass, made.scores, *buffers))
     assert used == pytest.approx(LIMITS.total_bytes, rel=0.05)
+
+
+@given(st.integers(1, 3000), st.integers(0, 1 << 31))
+def test_where_memory_is_short_fewer_requests_can_have_sfi(requests, free):
+    wanted = replace(LIMITS, requests=requests, budget=4096)
+    limits = wanted.within(free)
+    assert min(requests, FEWEST) <= limits.requests <= requests
+    room = free * (1 - SPARE)
+    if limits.requests > min(requests, FEWEST):
+        assert limits.total_bytes <= room
+    if limits.requests < requests:
+        assert limits.total_bytes + limits.line_bytes > room
 
 
 def test_a_request_knows_the_coverage_of_finished_steps():
