@@ -22,6 +22,7 @@ from sfi_sglang.kernels.rows import (
     FIRST,
     LENGTH,
     RECENT,
+    SELECTION,
     SINK,
     SPLIT,
 )
@@ -64,7 +65,7 @@ def _attend(
     visible = sink + count + tl.load(rows + LENGTH) - recent
     size = tl.load(rows + SPLIT)
     tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
-    chosen_slots += row.to(tl.int64) * stride_chosen + head * keep
+    chosen_slots += tl.load(rows + SELECTION).to(tl.int64) * stride_chosen + head * keep
     lo = split * size
     hi = tl.minimum(lo + size, visible)
     if CHAINED and lo < visible:  # while the previous kernel ends

@@ -57,6 +57,8 @@ KV_POOL = f"{SRT}.mem_cache.memory_pool.MHATokenToKVPool"
 WINDOW_POOL = f"{SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 WINDOW_SLOTS = f"{WINDOW_POOL}.translate_loc_from_full_to_swa"
 LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
+STATE_POOL = f"{SRT}.mem_cache.memory_pool.HybridLinearKVPool"
+STATE_LINES = f"{SRT}.mem_cache.memory_pool.HybridReqToTokenPool"
 KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc.for_batch"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
 POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
@@ -91,7 +93,7 @@ SERVER_TARGETS = (
     PROTECTED_LENGTH,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, WINDOW_SLOTS, LINE_POOL,
-    KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
+    STATE_POOL, STATE_LINES, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
     PARALLEL, POOL_ROW,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)

@@ -29,6 +29,7 @@ FAMILIES = {  # model type: architecture and what is its own
     "cohere2": ("Cohere2ForCausalLM", WINDOW),
     "gpt_oss": ("GptOssForCausalLM", {**EXPERTS, **WINDOW}),
     "qwen3_next": ("Qwen3NextForCausalLM", {**EXPERTS, **LINEAR}),
+    "lfm2": ("Lfm2ForCausalLM", {"layer_types": ["conv", "full_attention", "conv", "full_attention"]}),
 }
 UNTOLD = {  # what SGLang reads and transformers would not keep
     "gemma2": {"hidden_act": "gelu_pytorch_tanh"},
@@ -59,7 +60,8 @@ def covered(path: Path) -> list[int] | str:
 
     from sfi_sglang.attention.layers import Unsupported, covered_layers
 
-    flags = {"attention_backend": "triton", "mamba_radix_cache_strategy": "no_buffer", "disable_overlap_schedule": True}
+    backend = "torch_native" if path.name == "lfm2" else "triton"  # each takes some backends only
+    flags = {"attention_backend": backend, "mamba_radix_cache_strategy": "no_buffer", "disable_overlap_schedule": True}
     arguments = ServerArgs(model_path=str(path), device="cpu", skip_tokenizer_init=True, **flags)
     publish(arguments, role="scheduler", ranks=SpawnRanks(world_rank=0))
     groups()

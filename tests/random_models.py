@@ -13,6 +13,7 @@ SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 
     "gpt_oss": {"num_hidden_layers": 4},
     "gemma3_text": {"num_hidden_layers": 6, "query_pre_attn_scalar": 64},
     "olmo3": {},
+    "lfm2": {"block_auto_adjust_ff_dim": False},
 }
 WIDTH = {"head_dim": 64, "hidden_size": 256, "dtype": "float32"}
 FLAT = 0.02  # of embeddings, which are the last layer's too: no token may win every time
@@ -46,7 +47,7 @@ def logprobs(folder: Path, ids: list[int], prompt: int, sfi: SFIOptions | None =
     full = causal.clone()
     for position in range(prompt, len(ids)) if sfi else ():
         full[position, sfi.sink : sfi.recent_start(position + 1)] = False
-    masks = {"full_attention": additive(full)}
+    masks = {"full_attention": additive(full), "conv": None}
     if window := getattr(model.config, "sliding_window", None):
         masks["sliding_attention"] = additive(causal & (key > query - window))
     with torch.no_grad():

@@ -42,7 +42,7 @@ def survey(runner: Any, executor: str) -> CoveredLayers:
 
 
 def repairs(runner: Any) -> bool:
-    """May a slow row compute earlier tokens anew? Not where a window has left its first tokens since."""
+    """May a slow row compute earlier tokens anew? Not where a window or a state has left its first tokens since."""
     return type(runner.token_to_kv_pool) is symbols.resolve(symbols.KV_POOL)
 
 
@@ -59,8 +59,13 @@ def sinks_of(arguments: Mapping[str, Any]) -> torch.Tensor | None:
 
 def _check_pools(runner: Any, executor: str) -> None:
     pool, lines = runner.token_to_kv_pool, runner.req_to_token_pool
-    plain, windows, rows = map(symbols.resolve, (symbols.KV_POOL, symbols.WINDOW_POOL, symbols.LINE_POOL))
-    whole = pool.full_kv_pool if type(pool) is windows else pool  # one pool for each kind of layer
+    plain, windows, states = map(symbols.resolve, (symbols.KV_POOL, symbols.WINDOW_POOL, symbols.STATE_POOL))
+    whole = pool.full_kv_pool if type(pool) in (windows, states) else pool  # one pool for each kind of layer
+    rows = symbols.resolve(symbols.STATE_LINES if type(pool) is states else symbols.LINE_POOL)
+    if type(pool) is states and torch.device(runner.device).type != "cpu":
+        raise Unsupported(
+            "the model has linear attention or convolutions beside attention, which SFI knows on CPUs alone"
+        )
     for found, kind in ((whole, plain), (lines, rows)):
         if type(found) is not kind:  # a kind of its own has a layout of its own
             raise Unsupported(f"the model's memory is a {type(found).__name__}, not a {kind.__name__}")

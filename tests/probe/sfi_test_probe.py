@@ -1,6 +1,7 @@
 """A second plugin on a test server's path: it renames a hook target, breaks a module, writes down what every
 scheduler decided, keeps coverage of killed processes."""
 
+import itertools
 import os
 import sys
 import threading
@@ -18,6 +19,8 @@ def register() -> None:
         setattr(sglang_symbols, renamed, target)
     if broken := os.environ.get("PROBE_BREAK"):
         sys.modules[broken] = None  # importing it is an ImportError
+    if os.environ.get("PROBE_CONV"):
+        _convolve_in_torch()
     if os.environ.get("PROBE_UNPIN"):
         _allow_pin_memory()
     if folder := os.environ.get("PROBE_STEPS"):
@@ -44,6 +47,34 @@ def _allow_pin_memory() -> None:
     for name in ("tensor", "empty", "zeros", "ones", "full", "arange"):
         setattr(torch, name, without_pin(getattr(torch, name)))
     torch.Tensor.pin_memory = lambda tensor, *args: tensor
+
+
+def _convolve_in_torch() -> None:
+    """LFM2's short convolutions, whose kernels need an accelerator."""
+    import torch
+    from sglang.srt.models import lfm2
+    from torch.nn import functional
+
+    def convolve(x, states, weight, bias, lines, starts, fresh):
+        """x: [dim, tokens] of sequences that begin at `starts`. states: [lines, dim, kernel - 1], read unless fresh."""
+        out = torch.empty_like(x)
+        for line, (begin, end), new in zip(lines, itertools.pairwise(starts), fresh, strict=True):
+            before = torch.zeros_like(states[line]) if new else states[line]
+            seen = torch.cat([before, x[:, begin:end]], 1)
+            out[:, begin:end] = functional.conv1d(seen[None], weight[:, None], bias, groups=len(seen))[0]
+            states[line] = seen[:, -states.shape[-1] :]
+        return out
+
+    def extend(x, weight, bias, query_start_loc, cache_indices, has_initial_state, conv_states, activation):
+        fresh = [not kept for kept in has_initial_state.tolist()]
+        starts = query_start_loc.tolist()
+        return convolve(x, conv_states, weight, bias, cache_indices.tolist(), starts, fresh)
+
+    def decode(x, conv_states, weight, bias, activation, conv_state_indices):
+        lines = conv_state_indices.tolist()
+        return convolve(x.T, conv_states, weight, bias, lines, range(len(lines) + 1), [False] * len(lines)).T
+
+    lfm2.causal_conv1d_fn, lfm2.causal_conv1d_update = extend, decode
 
 
 def _write_steps(folder: str) -> None:

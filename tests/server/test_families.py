@@ -17,6 +17,7 @@ pytestmark = pytest.mark.server
 PROMPT = [random.Random(1).randrange(1, 127) for _ in range(150)]
 TOKENS = 40
 SMALL = {"budget": 24, "sink": 2, "recent": 32, "min_gap": 4, "max_segment": 12}
+LATE = {**SMALL, "budget": 96, "recent": 64}  # the reply begins densely
 WINDOW = {"policy": "never", "sink": 2, "recent": 32}
 CLOSE = 2e-3  # nats, float32
 PLAIN = ["--skip-tokenizer-init", "--context-length", "512", "--max-total-tokens", "4096"]
@@ -35,14 +36,16 @@ def logprobs(reply: dict) -> list[float]:
     return [entry[0] for entry in reply["meta_info"]["output_token_logprobs"]]
 
 
-@pytest.fixture(scope="module", params=["gpt_oss", "gemma3_text"])
+@pytest.fixture(scope="module", params=["gpt_oss", "gemma3_text", "lfm2"])
 def served(request, tmp_path_factory):
     """URL and folder of a model in float32."""
     folder = random_models.build(request.param, tmp_path_factory.mktemp("models") / request.param)
     flags = [*PLAIN, "--dtype", "float32"]
     if request.param == "gpt_oss":  # SGLang names the backends that it may have; the torch executor takes its place
         flags += ["--attention-backend", "triton"]
-    with running_server(str(folder), flags, log=folder.with_suffix(".log"), env=probe_env(traced=False)) as url:
+    with running_server(
+        str(folder), flags, log=folder.with_suffix(".log"), env=probe_env(traced=False, PROBE_CONV="1")
+    ) as url:
         yield url, folder
 
 
@@ -65,16 +68,20 @@ def test_a_budget_above_the_context_is_dense_and_a_small_one_is_not(served):
     assert whole["meta_info"]["sfi"]["fast_steps"] == 0
     report = small["meta_info"]["sfi"]
     assert report["fast_steps"] > TOKENS // 2 and report["slow_steps"] > 1 and 0 < report["coverage"] < 1
-    assert small["output_ids"] != dense["output_ids"]
+    assert logprobs(small) != pytest.approx(logprobs(dense), abs=CLOSE)
 
 
-def test_what_sfi_leaves_in_the_cache_is_exact(served):
-    """Also beside a sliding-window pool, whose tokens cannot be computed anew."""
+@pytest.mark.parametrize("sfi", [SMALL, LATE])
+def test_what_sfi_leaves_in_the_cache_is_exact(served, sfi):
+    """Also beside a sliding-window pool, whose tokens cannot be computed anew, and beside states, of which there is
+    only that of the reply's end."""
     url, folder = served
-    sparse = ask(url, SMALL)
-    turn = PROMPT + sparse["output_ids"] + PROMPT[:20]
+    prompt = PROMPT if sfi is SMALL else PROMPT[::-1]
+    sparse = ask(url, sfi, prompt)
+    assert sparse["meta_info"]["sfi"]["fast_steps"] > TOKENS // 2
+    turn = prompt + sparse["output_ids"] + PROMPT[:20]
     reply = ask(url, None, turn, tokens=8)
-    assert reply["meta_info"]["cached_tokens"] > 0
+    assert reply["meta_info"]["cached_tokens"] >= len(prompt)
     expected = random_models.logprobs(folder, turn + reply["output_ids"], len(turn))
     assert logprobs(reply) == pytest.approx(expected, abs=CLOSE)
 

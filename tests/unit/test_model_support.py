@@ -11,6 +11,7 @@ import torch
 from sglang.srt.layers.radix_attention import AttentionType, RadixAttention
 from sglang.srt.mem_cache.memory_pool import (
     HybridLinearKVPool,
+    HybridReqToTokenPool,
     MHATokenToKVPool,
     MHATokenToKVPoolFP4,
     ReqToTokenPool,
@@ -25,6 +26,7 @@ from tests.model_families import FAMILIES
 ALL = [0, 1, 2, 3]
 COVERED = {
     "gemma2": [1, 3], "gpt_oss": [1, 3], "olmo3": [3], "exaone4": [3], "cohere2": [3], "qwen3_next": [3],
+    "lfm2": [1, 3],
     "gemma3_text": "none of the model's layers has attention over the whole context that SFI covers: layer 0 attends "
     "to a sliding window, and so on",
 }  # fmt: skip
@@ -100,19 +102,19 @@ def test_a_model_that_does_not_fit_is_refused(built, reason):
 
 def runner(
     architecture="MHA", pool=MHATokenToKVPool, dtype=torch.bfloat16, lines=ReqToTokenPool, layout="nhd", second=None,
-    whole=MHATokenToKVPool, stock="fa3", **shape,
+    whole=MHATokenToKVPool, stock="fa3", device="cuda", **shape,
 ):  # fmt: skip
     """As much of a ModelRunner as is looked at."""
     memory, rows = pool.__new__(pool), lines.__new__(lines)
     memory.dtype, memory.kv_cache_layout = dtype, layout
-    if pool is SWAKVPool:
+    if pool in (SWAKVPool, HybridLinearKVPool):
         memory.full_kv_pool = whole.__new__(whole)
         memory.full_kv_pool.kv_cache_layout = layout
     config = SimpleNamespace(attention_arch=SimpleNamespace(name=architecture))
     built = model(layer(0, **shape), *([layer(1, **second)] if second else []))
     return SimpleNamespace(
         model_config=config, model=built, token_to_kv_pool=memory, req_to_token_pool=rows,
-        decode_attention_backend_str=stock, device="cuda",
+        decode_attention_backend_str=stock, device=device,
     )  # fmt: skip
 
 
@@ -131,7 +133,9 @@ WINDOW, FP8 = {"sliding_window_size": 8}, torch.float8_e4m3fn
         (runner(dtype=torch.float32), "torch", None),
         (runner(dtype=FP8), "torch", None),
         (runner(pool=SWAKVPool, second=WINDOW), "torch", None),
-        (runner(pool=HybridLinearKVPool), "torch", "HybridLinearKVPool"),
+        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool, device="cpu"), "torch", None),
+        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool), "torch", "on CPUs alone"),
+        (runner(pool=HybridLinearKVPool, device="cpu"), "torch", "not a HybridReqToTokenPool"),
         (runner(architecture="MLA"), "torch", "MLA"),
         (runner(pool=MHATokenToKVPoolFP4), "torch", "MHATokenToKVPoolFP4"),
         (runner(pool=SWAKVPool, whole=MHATokenToKVPoolFP4), "torch", "MHATokenToKVPoolFP4"),
