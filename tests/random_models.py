@@ -12,6 +12,7 @@ from tests.model_families import FAMILIES, SMALL
 SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 64 wide for the kernels' sake
     "gpt_oss": {"num_hidden_layers": 4},
     "gemma3_text": {"num_hidden_layers": 6, "query_pre_attn_scalar": 64},
+    "llama": {},
     "olmo3": {},
     "lfm2": {"block_auto_adjust_ff_dim": False},
 }
@@ -51,7 +52,9 @@ def logprobs(folder: Path, ids: list[int], prompt: int, sfi: SFIOptions | None =
     if window := getattr(model.config, "sliding_window", None):
         masks["sliding_attention"] = additive(causal & (key > query - window))
     with torch.no_grad():
-        logits = model(torch.tensor([ids]), attention_mask=masks, use_cache=False).logits[0]
+        mixed = getattr(model.config, "layer_types", None)
+        mask = masks if mixed else masks["full_attention"]
+        logits = model(torch.tensor([ids]), attention_mask=mask, use_cache=False).logits[0]
     scores = logits.float().log_softmax(-1)
     return [float(scores[position - 1, ids[position]]) for position in range(prompt, len(ids))]
 

@@ -15,6 +15,8 @@ BACKEND = "sfi"
 # Ways of running a batch that do not pass through our plan as it stands.
 UNTRIED = (
     "enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk", "enable_unified_memory",
+    "enable_hierarchical_cache",  # copies K and V between host and device behind the tree
+    "enable_deterministic_inference",  # our kernels cut a row's work by what else is in the batch
 )  # fmt: skip
 GLUE_GRAPH = "SGLANG_ENABLE_METADATA_GLUE_GRAPH"  # repeats on the device what the host planned for an earlier pass
 UNTRIED_SIZES = ("attn_cp_size", "dcp_size", "dp_size")
