@@ -60,12 +60,8 @@ class Plugin:
         if symbols.exists(target):
             HookRegistry.register(target, function, kind)
 
-    # -- flags ----------------------------------------------------------------------------------------------------
-
     def _add_flags(self) -> None:
-        self._hook(
-            symbols.CLI_ARGUMENTS, lambda _, parser: server_args.add_arguments(parser, self.settings), HookType.AFTER
-        )
+        self._hook(symbols.CLI_ARGUMENTS, lambda _, p: server_args.add_arguments(p, self.settings), HookType.AFTER)
         self._hook(symbols.CLI_PARSED, self.keep_arguments, HookType.BEFORE)
 
     def keep_arguments(self, _cls: Any, args: Any) -> None:
@@ -148,8 +144,11 @@ class Plugin:
         for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
             admission.open_openai_field(symbols.resolve(model))
 
-    def put_on_doors(self, *args: Any, **kwargs: Any) -> None:
-        """BEFORE set_uvicorn_logging_configs, in the process of the HTTP server alone."""
+    def put_on_doors(self, server_args: Any, *args: Any, **kwargs: Any) -> None:
+        """BEFORE set_uvicorn_logging_configs, in the process of the HTTP server alone. Its schedulers are up."""
+        refusal = admission.refusal_of(server_args, self.problems) or self.schedulers
+        if self.settings.sfi_default and refusal:
+            raise SystemExit(f"sfi: --sfi-default is on, but this server cannot serve SFI: {refusal}")
         doors.put_on(symbols.resolve(symbols.HTTP_APP), self.problems)
 
     def chat_params(self, params: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

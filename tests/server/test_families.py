@@ -129,3 +129,11 @@ def test_a_server_that_cannot_serve_sfi_goes_on_densely(tmp_path, family, flags,
         assert ask(url, None)["output_ids"] == before
         assert requests.get(f"{url}/server_info", timeout=60).json()["sfi"] == {"refusal": reason}
     assert f"SFI requests will be refused: {reason}" in log.read_text()
+
+
+def test_a_server_whose_default_is_sfi_and_that_cannot_serve_it_does_not_start(tmp_path):
+    model, log = write_config("gemma3_text", tmp_path / "gemma"), tmp_path / "server.log"
+    flags = [*PLAIN, "--load-format", "dummy", "--sfi-default", "on"]
+    with pytest.raises(RuntimeError), running_server(str(model), flags, log=log, env=probe_env(traced=False)):
+        pass
+    assert f"sfi: --sfi-default is on, but this server cannot serve SFI: {WINDOWS_ALONE}" in log.read_text()
