@@ -59,6 +59,8 @@ WINDOW_SLOTS = f"{WINDOW_POOL}.translate_loc_from_full_to_swa"
 LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
 STATE_POOL = f"{SRT}.mem_cache.memory_pool.HybridLinearKVPool"
 STATE_LINES = f"{SRT}.mem_cache.memory_pool.HybridReqToTokenPool"
+WEIGHT_UPDATER = f"{SRT}.managers.scheduler_components.weight_updater.SchedulerWeightUpdaterManager"
+NEW_WEIGHTS = f"{WEIGHT_UPDATER}.flush_cache_after_weight_update"  # whatever they came from, also without a flush
 KV_WRITE = f"{SRT}.mem_cache.memory_pool.KVWriteLoc.for_batch"
 FINISH_ABORT = f"{SRT}.managers.schedule_batch.FINISH_ABORT"
 POOL_ROW = f"{SRT}.managers.schedule_batch.ReqKvInfo.req_pool_idx"
@@ -94,7 +96,7 @@ SERVER_TARGETS = (
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, WINDOW_SLOTS, LINE_POOL,
     STATE_POOL, STATE_LINES, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
-    PARALLEL, POOL_ROW,
+    PARALLEL, POOL_ROW, NEW_WEIGHTS,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
 OPTIONAL_TARGETS = (PROMPT_ENCODE,)

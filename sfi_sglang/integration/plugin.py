@@ -196,6 +196,7 @@ class Plugin:
     def _add_scheduling(self) -> None:
         self._hook(symbols.INIT_INFO, self.say_ready, HookType.AFTER)
         self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
+        self._hook(symbols.NEW_WEIGHTS, lambda *_: self.planner.store.clear(), HookType.BEFORE)
         self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
         self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
         self._hook(symbols.META_INFO, self.reports.attach_report, HookType.AROUND)

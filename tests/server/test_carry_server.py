@@ -6,6 +6,7 @@ from openai import OpenAI
 
 from benchmarks import soak
 from sfi_sglang.selection.snapshot_store import BLOCK
+from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.serving.server import running_server
 from tests.helpers import flush, generate, probe_env, story
 
@@ -50,6 +51,14 @@ def test_turn_two_inherits_the_whole_shared_prefix(server, carry):
 def test_flush_forgets(server):
     generate(server, HISTORY, SMALL, tokens=8)
     flush(server)
+    assert info(generate(server, HISTORY, SMALL, tokens=8))["inherited_tokens"] == 0
+
+
+def test_new_weights_forget_also_without_a_flush(server):
+    generate(server, HISTORY, SMALL, tokens=8)
+    body = {"model_path": str(embedded_model()), "flush_cache": False}
+    reply = requests.post(f"{server}/update_weights_from_disk", json=body, timeout=120)
+    assert reply.json()["success"], reply.text
     assert info(generate(server, HISTORY, SMALL, tokens=8))["inherited_tokens"] == 0
 
 
