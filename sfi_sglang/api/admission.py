@@ -84,6 +84,23 @@ def admitted(
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
 
 
+def check_prompt(obj: Any, ids: Sequence[int] | None, embedded: bool, vocabulary: int) -> None:
+    """Of an SFI request, a GenerateReqInput. SGLang's scheduler, and with it the server, would die of a prompt that is
+    empty or has unknown tokens. ids: None beside other input. embedded: the prompt comes as embeddings. vocabulary: ids
+    below it exist.
+
+    Raises:
+        ValueError: the request is one of these, or belongs to a session.
+    """
+    if getattr(obj, "session_params", None) or getattr(obj, "session_id", None):
+        raise ValueError("sfi: sessions are not supported")
+    if not ids:
+        if not embedded:
+            raise ValueError("sfi: the prompt is empty")
+    elif not 0 <= min(ids) <= max(ids) < vocabulary:
+        raise ValueError(f"sfi: input_ids has a number outside of the vocabulary, 0 to {vocabulary - 1}")
+
+
 def refusal_of(server_args: Any, problems: Sequence[str]) -> str | None:
     """Why SFI cannot run here, or None. A request that asks for it must never be served densely in silence. problems:
     what the plugin could not install."""

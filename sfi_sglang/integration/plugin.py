@@ -170,15 +170,15 @@ class Plugin:
         except ValueError as error:
             raise symbols.resolve(symbols.CONTRACT_ERROR)(str(error)) from None
 
-    def admit(self, manager: Any, obj: Any, *args: Any, **kwargs: Any) -> None:
+    def admit(self, manager: Any, obj: Any, text: Any, ids: Any, embeds: Any = None, *args: Any, **kw: Any) -> None:
         """BEFORE TokenizerManager._create_tokenized_object."""
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
             params = {**(manager.preferred_sampling_params or {}), **params}  # SGLang would join them after this gate
             reason = admission.refusal_of(manager.server_args, self.problems) or self.schedulers
             obj.sampling_params, options = admission.admitted(params, self.settings, reason)
-            if options and (getattr(obj, "session_params", None) or getattr(obj, "session_id", None)):
-                raise ValueError("sfi: sessions are not supported")
+            if options:
+                admission.check_prompt(obj, ids, embeds is not None, manager.model_config.vocab_size)
 
     def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
         """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""

@@ -92,6 +92,26 @@ def test_other_refusals(server):
     assert listed.status_code == 400 and "sfi.budget" in listed.text
 
 
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ({"text": ""}, "the prompt is empty"),
+        ({"text": ["", "Hi"]}, "the prompt is empty"),
+        ({"input_ids": [[]]}, "empty"),
+        ({"input_ids": [1, 10**6]}, "outside of the vocabulary"),
+        ({"input_ids": [[1, 2], [-1]]}, "outside of the vocabulary"),
+    ],
+)
+def test_a_prompt_that_would_end_the_server_is_refused(server, prompt, words):
+    body = {**prompt, "sampling_params": {"max_new_tokens": 2, "custom_params": {"sfi": True}}}
+    reply = requests.post(f"{server}/generate", json=body, timeout=60)
+    assert reply.status_code == 400 and words in reply.text
+    if "text" in prompt:
+        body = {"model": "m", "prompt": prompt["text"], "max_tokens": 2, "sfi": True}
+        assert requests.post(f"{server}/v1/completions", json=body, timeout=60).status_code == 400
+    assert generate(server, "Hi", True, tokens=2)["text"]
+
+
 def test_a_session_is_refused(server):
     params = {"max_new_tokens": 1, "custom_params": {"sfi": True}}
     body = {"text": "Hi", "sampling_params": params, "session_params": {"id": "s"}}
