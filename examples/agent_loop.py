@@ -45,7 +45,7 @@ def main() -> None:
     for turn in range(1, 5):
         reply: Any = client.chat.completions.create(
             model=model, messages=messages, tools=[offered], tool_choice="required", parallel_tool_calls=False,
-            temperature=0, max_tokens=96, extra_body={"sfi": {"budget": 256}},
+            temperature=0, max_tokens=96, extra_body={"sfi": {"budget": 256, "recent": 256}},
         )  # fmt: skip
         steps = f"{reply.sfi['slow_steps']} slow steps, {reply.sfi['fast_steps']} fast ones"
         print(f"turn {turn}: {reply.usage.prompt_tokens} tokens in, {steps}")

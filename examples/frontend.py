@@ -17,7 +17,7 @@ STORY = " ".join(f"On day {day} the harbor master wrote that {day % 17} ships ca
 @sgl.function
 def summarise(s: Any, text: str) -> None:
     s += f"{text}\n\nIn one sentence, the harbor master wrote"
-    s += sgl.gen("summary", max_tokens=32, stop=".", sfi={"budget": 256})
+    s += sgl.gen("summary", max_tokens=32, stop=".", sfi={"budget": 256, "recent": 256})
     s += ".\nA title for this:"
     s += sgl.gen("title", max_tokens=8, stop="\n")  # dense
 

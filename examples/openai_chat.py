@@ -21,7 +21,7 @@ def main() -> None:
 
     client = openai.OpenAI(base_url=f"{options.server}/v1", api_key="none")
     model = client.models.list().data[0].id
-    for sfi in (False, {"budget": options.budget}):
+    for sfi in (False, {"budget": options.budget, "recent": 256}):
         began = time.perf_counter()
         reply = client.chat.completions.create(
             model=model,

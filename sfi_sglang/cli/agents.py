@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from sfi_sglang.cli.options import RUNS, SERVER_LOG, Server
+from sfi_sglang.cli.options import RUNS, SERVER_LOG, Budget, Recent, Server
+from sfi_sglang.evals.variants import RECENT
 from sfi_sglang.serving.server import connected
 from sfi_sglang.terminal import console
 
@@ -14,7 +15,8 @@ def agent(
     server: Server = None,
     sfi: Annotated[bool, typer.Option("--sfi/--dense", help="decode with SFI, or densely")] = True,
     task: Annotated[str | None, typer.Option(help="name of one task; none: all of them")] = None,
-    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+    budget: Budget = 512,
+    recent: Recent = RECENT,
     planned: Annotated[bool, typer.Option("--planned/--unplanned", help="tell the model which tool to call")] = True,
     max_steps: Annotated[int, typer.Option(min=1, help="of a run, and of each parallel branch")] = 12,
 ) -> None:
@@ -29,7 +31,7 @@ def agent(
         tasks = [chosen.task(task)] if task else chosen.tasks
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--task") from None
-    modes = {"sfi": {"budget": budget}} if sfi else {"dense": None}
+    modes = {"sfi": {"budget": budget, "recent": recent}} if sfi else {"dense": None}
     with connected(server, log=SERVER_LOG) as url:
         folder = RUNS / "agent"
         rows = run_tasks(
@@ -41,11 +43,12 @@ def agent(
 
 def demo(
     server: Server = None,
-    budget: Annotated[int, typer.Option(min=1, help="selected tokens per KV head")] = 512,
+    budget: Budget = 512,
+    recent: Recent = RECENT,
 ) -> None:
     """An agent reads a logbook of 6K tokens once, then reports from it, dense beside SFI."""
     from sfi_sglang.agents.demo import run_demo
     from sfi_sglang.agents.logbook import logbook
 
     with connected(server, log=SERVER_LOG) as url:
-        run_demo(url, logbook(), {"budget": budget}, runs_dir=RUNS / "demo", console=console)
+        run_demo(url, logbook(), {"budget": budget, "recent": recent}, runs_dir=RUNS / "demo", console=console)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfi_sglang.cli.eval_run import evaluate
-from sfi_sglang.cli.evals import TASKS, Budget, Clients, Set, Transcripts, source, whole_numbers
+from sfi_sglang.cli.evals import TASKS, Clients, Set, Transcripts, source, whole_numbers
 from sfi_sglang.cli.extra import advice
-from sfi_sglang.cli.options import RUNS, Server
+from sfi_sglang.cli.options import RUNS, Budget, Server
 from sfi_sglang.evals.variants import RECENT, Sight
 from sfi_sglang.terminal import console
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfi_sglang.cli.eval_run import evaluate
-from sfi_sglang.cli.options import Server
+from sfi_sglang.cli.options import Budget, Recent, Server
 from sfi_sglang.evals.calls import Calls
 from sfi_sglang.evals.copying import Copying
 from sfi_sglang.evals.retrieval import Retrieval
@@ -31,8 +31,6 @@ class Split(StrEnum):
 
 Lengths = Annotated[str, typer.Option(help="prompt lengths in tokens, comma-separated")]
 Trials = Annotated[int, typer.Option(min=1, help="of every kind and length, depths varied")]
-Budget = Annotated[int, typer.Option(min=1, help="selected tokens per KV head")]
-Recent = Annotated[int, typer.Option(min=1, help="last tokens, always visible")]
 Set = Annotated[str, typer.Option("--set", help=f"what to compare: {', '.join(SETS)}")]
 Half = Annotated[Split, typer.Option(help="which half of the seeds")]
 Clients = Annotated[int, typer.Option(min=1, help="requests at once")]

@@ -133,7 +133,7 @@ def test_memory_is_stated_only_when_chosen():
     without = Limits(layers=36, kv_heads=8, dim=128, budget=4096, **LIMITS)
     chosen = Limits(layers=36, kv_heads=8, dim=128, budget=4096, flashinfer=True, **LIMITS)
     assert "FlashInfer" not in without.statement()
-    pages = 36 * 8 * 4 * (4 + 4096 + 256 + 15 + 64 + 1)
+    pages = 36 * 8 * 4 * (4 + 4096 + 1024 + 15 + 64 + 1)
     assert chosen.total_bytes - without.total_bytes == pages * 4 + 129 * MB
     assert f"{(pages * 4 + 129 * MB) / MB:.0f} MB for FlashInfer" in chosen.statement()
 

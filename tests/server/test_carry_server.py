@@ -116,7 +116,7 @@ def test_small_pool_evictions_thinking_template_and_soak(tmp_path):
     with running_server(flags=flags, log=tmp_path / "log", env=probe_env(traced=False)) as url:
         evicted_and_recomputed(url)
         dropped_reasoning(OpenAI(base_url=f"{url}/v1", api_key="none"))
-        result = soak.soak(url, turns=80, conversations=10, store_mb=2)
+        result = soak.soak(url, turns=48, conversations=8, store_mb=2)
     assert result.answered + result.aborted == result.turns
     assert 0 < result.peak_store_bytes <= result.store_capacity
     assert result.evictions > 0 and result.hits > 0.5 * result.lookups

@@ -53,7 +53,7 @@ def test_demo(server, tmp_path, monkeypatch):
     program = logbook.logbook(sentences=4)
     monkeypatch.setattr(logbook, "logbook", lambda: program)
     monkeypatch.chdir(tmp_path)
-    printed = run("demo", "--server", server, "--budget", 64)
+    printed = run("demo", "--server", server, "--budget", 64, "--recent", 64)
     assert printed.count('read_pages {"first": ') == 4 and program.tasks[0].begins in printed
     *_, gained, cost, following = printed.splitlines()
     assert gained.startswith("Gained: ") and "8 at once" in gained and "steps were fast" in gained
@@ -61,7 +61,7 @@ def test_demo(server, tmp_path, monkeypatch):
     records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/demo/*/*.json")]
     assert len(records) == 2 * len(program.tasks)
     assert len({json.dumps(record["messages"][:-1]) for record in records}) == 1  # one history for all
-    assert {json.dumps(record["sfi"]) for record in records} == {"null", '{"budget": 64}'}
+    assert {json.dumps(record["sfi"]) for record in records} == {"null", '{"budget": 64, "recent": 64}'}
 
 
 def test_demo_says_where_sfi_never_acted(server, tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ def test_a_task_is_asked_once_and_held_to_its_schema(server, tmp_path):
     assert all(answer.text.endswith('"})') for answer in answers)
     assert header.settings["tools"]["trials"] == 2 and header.provenance["server"]
     assert "the same number of tokens, but the last ones" in printed
-    other = runner.invoke(app, [*map(str, command[:-3]), "32", "--out", str(tmp_path)])
+    other = runner.invoke(app, [*map(str, command), "--budget", "32"])
     assert other.exit_code == 1 and "another budget, variants" in str(other.exception)
 
 

@@ -31,7 +31,7 @@ def test_every_example_is_run_here():
 def test_openai_chat(server):
     dense, sparse = run("openai_chat", "--server", server).split("sfi=")[1:]
     assert dense.startswith("False") and "slow steps" not in dense
-    assert sparse.startswith("{'budget': 256}") and "'prompt_tokens': " in sparse
+    assert sparse.startswith("{'budget': 256, 'recent': 256}") and "'prompt_tokens': " in sparse
 
 
 def test_agent_loop(server):
