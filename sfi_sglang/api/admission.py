@@ -84,13 +84,13 @@ def admitted(
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
 
 
-def check_prompt(obj: Any, ids: Sequence[int] | None, embedded: bool, vocabulary: int) -> None:
-    """Of an SFI request, a GenerateReqInput. SGLang's scheduler, and with it the server, would die of a prompt that is
-    empty or has unknown tokens. ids: None beside other input. embedded: the prompt comes as embeddings. vocabulary: ids
+def check_request(obj: Any, ids: Sequence[int] | None, embedded: bool, vocabulary: int) -> None:
+    """What a GenerateReqInput that asks for SFI may not be. SGLang's scheduler, and with it the server, would die of a
+    prompt that is empty or has unknown tokens. ids: of the prompt. embedded: it comes as embeddings. vocabulary: ids
     below it exist.
 
     Raises:
-        ValueError: the request is one of these, or belongs to a session.
+        ValueError: such a prompt, or a session.
     """
     if getattr(obj, "session_params", None) or getattr(obj, "session_id", None):
         raise ValueError("sfi: sessions are not supported")

@@ -178,7 +178,7 @@ class Plugin:
             reason = admission.refusal_of(manager.server_args, self.problems) or self.schedulers
             obj.sampling_params, options = admission.admitted(params, self.settings, reason)
             if options:
-                admission.check_prompt(obj, ids, embeds is not None, manager.model_config.vocab_size)
+                admission.check_request(obj, ids, embeds is not None, manager.model_config.vocab_size)
 
     def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
         """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""
@@ -196,7 +196,7 @@ class Plugin:
     def _add_scheduling(self) -> None:
         self._hook(symbols.INIT_INFO, self.say_ready, HookType.AFTER)
         self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
-        self._hook(symbols.NEW_WEIGHTS, lambda *_: self.planner.store.clear(), HookType.BEFORE)
+        self._hook(symbols.NEW_WEIGHTS, lambda *_, **__: self.planner.store.clear(), HookType.BEFORE)
         self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
         self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
         self._hook(symbols.META_INFO, self.reports.attach_report, HookType.AROUND)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
 
 MB = 1 << 20
-SPARE, FEWEST = 0.15, 8
+SPARE, FEWEST = 0.15, 8  # share of the free memory for graphs and activations; requests with SFI at once
 FLASHINFER_FLOATS, FLASHINFER_INTS = 128 * MB, MB  # workspaces; the first is the size that FlashInfer recommends
 
 
@@ -78,8 +78,7 @@ class Limits:
         return self.requests * self.line_bytes + fixed
 
     def within(self, free_bytes: int) -> "Limits":
-        """For as many SFI requests at once as leave SPARE of the free memory to graphs and activations, but not for
-        fewer than FEWEST."""
+        """For as many SFI requests at once as leave SPARE of the free memory, but not for fewer than FEWEST."""
         over = self.total_bytes - free_bytes * (1 - SPARE)
         if over <= 0:
             return self
@@ -90,8 +89,8 @@ class Limits:
         flashinfer = f"{self.flashinfer_bytes / MB:.0f} MB for FlashInfer, " if self.flashinfer else ""
         return (
             f"{self.total_bytes / MB:.0f} MB beside the KV pool: {self.line_bytes / MB:.1f} MB for the selection of "
-            f"each of {self.requests} SFI requests at once (of --max-running-requests), budget {self.budget} "
-            f"(--sfi-max-budget), "
+            f"each of {self.requests} SFI requests at once (at most --max-running-requests), "
+            f"budget {self.budget} (--sfi-max-budget), "
             f"{self.evidence_bytes / MB:.0f} MB of evidence for a context of {self.context} tokens, "
             f"{self.partial_bytes / MB:.0f} MB of partial results, {flashinfer}up to {self.store_bytes / MB:.0f} MB of "
             "selections that outlive their request (--sfi-memory-mb)"

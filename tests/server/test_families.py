@@ -14,12 +14,14 @@ from tests.model_families import write_config
 
 pytestmark = pytest.mark.server
 
-PROMPT = [random.Random(1).randrange(1, 127) for _ in range(150)]
+DRAW = random.Random(2)
+PROMPT = [DRAW.randrange(1, 127) for _ in range(150)]
 TOKENS = 40
 SMALL = {"budget": 24, "sink": 2, "recent": 32, "min_gap": 4, "max_segment": 12}
 LATE = {**SMALL, "budget": 96, "recent": 64}  # the reply begins densely
 WINDOW = {"policy": "never", "sink": 2, "recent": 32}
 CLOSE = 2e-3  # nats, float32
+STATES = {"PROBE_CONV": "1", "SGLANG_MAMBA_CONV_DTYPE": "float32"}  # SGLang keeps them in 16 bits otherwise
 PLAIN = ["--skip-tokenizer-init", "--context-length", "512", "--max-total-tokens", "4096"]
 
 
@@ -44,7 +46,7 @@ def served(request, tmp_path_factory):
     if request.param == "gpt_oss":  # SGLang names the backends that it may have; the torch executor takes its place
         flags += ["--attention-backend", "triton"]
     with running_server(
-        str(folder), flags, log=folder.with_suffix(".log"), env=probe_env(traced=False, PROBE_CONV="1")
+        str(folder), flags, log=folder.with_suffix(".log"), env=probe_env(traced=False, **STATES)
     ) as url:
         yield url, folder
 
@@ -68,7 +70,7 @@ def test_a_budget_above_the_context_is_dense_and_a_small_one_is_not(served):
     assert whole["meta_info"]["sfi"]["fast_steps"] == 0
     report = small["meta_info"]["sfi"]
     assert report["fast_steps"] > TOKENS // 2 and report["slow_steps"] > 1 and 0 < report["coverage"] < 1
-    assert logprobs(small) != pytest.approx(logprobs(dense), abs=CLOSE)
+    assert small["output_ids"] != dense["output_ids"]
 
 
 @pytest.mark.parametrize("sfi", [SMALL, LATE])

@@ -59,12 +59,9 @@ def arguments(**given):
     ("args", "reason"),
     [
         (arguments(), None),
-        (arguments(enable_dp_attention=True), "--enable-dp-attention is on"),
+        *((arguments(**{flag: True}), f"--{flag.replace('_', '-')} is on") for flag in admission.UNTRIED),
         (arguments(radix_cache_backend=None), "start it with --enable-sfi"),
         (arguments(disaggregation_mode="decode"), "--disaggregation-mode decode is on"),
-        (arguments(enable_unified_memory=True), "--enable-unified-memory is on"),
-        (arguments(enable_hierarchical_cache=True), "--enable-hierarchical-cache is on"),
-        (arguments(enable_deterministic_inference=True), "--enable-deterministic-inference is on"),
         (arguments(attn_cp_size=2), "--attn-cp-size is above 1"),
         (arguments(dcp_size=2), "--dcp-size is above 1"),
         (arguments(dp_size=2), "--dp-size is above 1"),
