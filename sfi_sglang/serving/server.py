@@ -76,11 +76,14 @@ def environment(model: str | None = None, flags: Sequence[str] = ()) -> dict[str
     return {"PYTHONWARNINGS": "ignore", **offline} | os.environ
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port of 127.0.0.1 that nobody else is given meanwhile: a server binds it seconds later. A socket that is
+    bound and does not listen leaves it to those who set SO_REUSEADDR, as servers do (Linux)."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -98,13 +101,11 @@ def running_server(
     Raises:
         RuntimeError: it ended or was not healthy within START_TIMEOUT; the message carries the log's tail.
     """
-    port = free_port()
     arguments = serve_command(model, flags) if defaults else ["--model-path", model or str(embedded_model()), *flags]
-    command = [SGLANG, "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
     log = log or Path(os.devnull)
-    with open(log, "w") as output:
+    with reserved_port() as port, open(log, "w") as output:
         process = subprocess.Popen(
-            command,
+            [SGLANG, "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(model, flags) | (env or {}),
