@@ -1,14 +1,16 @@
-"""Decode speed on a GPU in the real runtime: dense FlashInfer beside SFI, interleaved on the same cached prompts.
+"""Decode speed on a GPU in the real runtime: dense beside SFI, interleaved on the same cached prompts.
 
     python -m benchmarks.decode_gpu MODEL --cases 8x8192,8x32768,1x65536,1x131072 --out result.json
 
 Weights are dummies (`--load-format dummy`), so sentences mean nothing: refreshes come every `period` steps (policy
-`periodic`; benchmarks/segments.py measures what real text does). The prefill leaves attention out (no_prefill/), the
-keys are what dummy weights give. Times are read off the token stream at the client, while all requests of the batch
-decode and over whole periods: a step's time is the median over the requests.
+`periodic`; benchmarks/segments.py measures what real text does). Dense decode is FlashInfer's, and the prefill leaves
+attention out (no_prefill/), unless `--attention` names the backend of both; the keys are what dummy weights give.
+Models that mix kinds of layers need that; models/ has the shapes of two. Times are read off the token stream at the
+client, while all requests of the batch decode and over whole periods: a step's time is the median over the requests.
 """
 
 import asyncio
+import itertools
 import json
 import math
 import os
@@ -26,6 +28,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.plots import plot_decode
+from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.api.settings import EXECUTORS
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.integration.server_args import EXECUTOR_ENV
@@ -34,13 +37,12 @@ from sfi_sglang.terminal import console, progress
 PLUGIN = Path(__file__).parent / "no_prefill"
 WARM_UP = 8  # tokens
 ENGINE = {
-    "load_format": "dummy", "skip_tokenizer_init": True, "prefill_attention_backend": "no_prefill",
-    "sampling_backend": "pytorch", "disable_prefill_cuda_graph": True, "chunked_prefill_size": 16384,
-    "log_level": "warning",
+    "load_format": "dummy", "skip_tokenizer_init": True, "sampling_backend": "pytorch",
+    "disable_prefill_cuda_graph": True, "chunked_prefill_size": 16384, "log_level": "warning",
 }  # fmt: skip
 REPAIRS = {"on": {"": True}, "off": {"": False}, "both": {"": True, " unrepaired": False}}
-OURS = {"decode_attention_backend": "flashinfer", "radix_cache_backend": "sfi"}
-STOCK = {"decode_attention_backend": "flashinfer"}
+OURS = {"radix_cache_backend": "sfi"}
+SPLIT = {"prefill_attention_backend": "no_prefill", "decode_attention_backend": "flashinfer"}
 Options = dict[str, Any] | None  # of SFI
 Stamps = np.ndarray[tuple[int], np.dtype[np.float64]]  # seconds
 
@@ -117,39 +119,44 @@ def step_times(stamps: list[Stamps], period: int) -> list[float]:
     return times
 
 
-def launch(model: str, stock: bool, arguments: dict[str, Any]) -> Any:
-    """The Engine."""
+def launch(model: str, stock: bool, attention: str | None, arguments: dict[str, Any]) -> Any:
+    """The Engine. attention: SGLang's backend of prefill and dense decode."""
     import sglang
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
     os.environ["SGLANG_PLUGINS"] = "no_prefill" if stock else "no_prefill,sfi"
     sys.path.insert(0, str(PLUGIN))
-    return sglang.Engine(model_path=model, **ENGINE, **(STOCK if stock else OURS), **arguments)
+    backends = {"attention_backend": attention} if attention else SPLIT
+    return sglang.Engine(model_path=model, **ENGINE, **backends, **({} if stock else OURS), **arguments)
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="folder with a server_args.json")],
+    model: Annotated[str, typer.Argument(help="folder with a config.json")],
     cases: Annotated[str, typer.Option(help="batch x context tokens, comma-separated")] = "8x8192,8x32768,1x65536",
     periods: Annotated[str, typer.Option(help="steps between refreshes")] = "20,40",
     repairs: Annotated[str, typer.Option(help=f"K and V of fast steps: {', '.join(REPAIRS)}")] = "on",
     budget: int = 1536,
+    recents: Annotated[str, typer.Option(help="recent tokens that fast steps see")] = str(SFIOptions().recent),
     tokens: Annotated[int, typer.Option(help="decoded tokens per run")] = 168,
     repeats: int = 3,
     stock: Annotated[bool, typer.Option(help="plain SGLang instead: dense only")] = False,
     executor: Annotated[str, typer.Option(help=f"of the sparse steps: {', '.join(EXECUTORS)}")] = "auto",
+    attention: Annotated[str | None, typer.Option(help="SGLang's backend of prefill and dense decode, say fa3")] = None,
     engine_arguments: Annotated[str, typer.Option(help="more Engine arguments, JSON")] = "{}",
     out: Annotated[Path | None, typer.Option(help="write JSON here and a plot beside it")] = None,
 ) -> None:
     """Dense and SFI decode, interleaved."""
     modes: dict[str, Options] = {"dense": None}
+    lengths, windows = (list(map(int, values.split(","))) for values in (periods, recents))
     if not stock:
-        for length in map(int, periods.split(",")):
-            options = {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": length}
+        for length, recent in itertools.product(lengths, windows):
+            options = {"budget": budget, "recent": recent, "policy": "periodic", "min_gap": 1, "max_segment": length}
+            told = f" recent {recent}" if len(windows) > 1 else ""
             for name, repair in REPAIRS[repairs].items():
-                modes[f"sfi/{length}{name}"] = {**options, "repair": repair}
-    period = math.lcm(*map(int, periods.split(",")))  # of all modes together
+                modes[f"sfi/{length}{told}{name}"] = {**options, "repair": repair}
+    period = math.lcm(*lengths)  # of all modes together
     os.environ[EXECUTOR_ENV] = executor
-    engine = launch(model, stock, json.loads(engine_arguments))
+    engine = launch(model, stock, attention, json.loads(engine_arguments))
     rng = random.Random(1)
     cells: list[Cell] = []
     loop = asyncio.get_event_loop()
@@ -191,7 +198,12 @@ def main(
     console.print(table)
     if out:
         settings = {"model": Path(model).name, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
-        settings |= {"executor": executor, "repairs": repairs}
+        settings |= {
+            "executor": executor,
+            "repairs": repairs,
+            "recents": windows,
+            "attention": attention or "flashinfer",
+        }
         results = [cell.summary() for cell in cells]
         out.write_text(json.dumps({**provenance(), **settings, "cells": results}, indent=1) + "\n")
         console.print(f"plot: {plot_decode(out)}")

@@ -133,7 +133,7 @@ def main(
     fast, slow = (
         {"budget": budget, "policy": "periodic", "min_gap": 1, "max_segment": length} for length in (NEVER, 1)
     )
-    engine = launch(model, False, json.loads(engine_arguments))
+    engine = launch(model, False, None, json.loads(engine_arguments))
     loop = asyncio.get_event_loop()
     rng = random.Random(1)
     profiles: list[Profile] = []

@@ -102,7 +102,7 @@ def _attend_wide(
     candidate_total = tl.zeros([M], tl.float32)
     acc = tl.zeros([M, DP], tl.float32)
     evidence_at, first = tl.load(own + EVIDENCE_AT), tl.load(own + FIRST)
-    last = first + tl.load(own + CANDIDATES)
+    last = tl.minimum(first + tl.load(own + CANDIDATES), hi)  # beyond are the next split's
     taken = real & (query == width - 1) & (evidence_at >= 0)  # leaves evidence
     evidence = tl.max(taken.to(tl.int32), 0) != 0
     line = (head * G + g) * stride_logits + evidence_at - first

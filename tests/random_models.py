@@ -1,5 +1,6 @@
 """Tiny models with random weights of families that mix kinds of attention, and what Hugging Face makes of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.api.options import SFIOptions
-from tests.model_families import FAMILIES, SMALL
+from tests.model_families import FAMILIES, SMALL, UNTOLD
 
 SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 64 wide for the kernels' sake
     "gpt_oss": {"num_hidden_layers": 4},
@@ -15,13 +16,14 @@ SHAPES: dict[str, dict[str, Any]] = {  # beside model_families.SMALL; heads are 
     "llama": {},
     "olmo3": {},
     "lfm2": {"block_auto_adjust_ff_dim": False},
+    "qwen3_next": {"linear_num_value_heads": 4, "linear_key_head_dim": 64, "linear_value_head_dim": 64},
 }
 WIDTH = {"head_dim": 64, "hidden_size": 256, "dtype": "float32"}
 FLAT = 0.02  # of embeddings, which are the last layer's too: no token may win every time
 SPREAD = 0.1  # of the weights: attention has to prefer some tokens
 
 
-def build(family: str, folder: Path) -> Path:
+def build(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """A checkpoint in `folder`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -33,7 +35,9 @@ def build(family: str, folder: Path) -> Path:
         for name, weight in model.named_parameters():
             if weight.dim() > 1 or "sink" in name:
                 weight.normal_(0, FLAT if "embed" in name else SPREAD)
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **UNTOLD.get(family, {})}))
     return folder
 
 

@@ -62,10 +62,6 @@ def _check_pools(runner: Any, executor: str) -> None:
     plain, windows, states = map(symbols.resolve, (symbols.KV_POOL, symbols.WINDOW_POOL, symbols.STATE_POOL))
     whole = pool.full_kv_pool if type(pool) in (windows, states) else pool  # one pool for each kind of layer
     rows = symbols.resolve(symbols.STATE_LINES if type(pool) is states else symbols.LINE_POOL)
-    if type(pool) is states and torch.device(runner.device).type != "cpu":
-        raise Unsupported(
-            "the model has linear attention or convolutions beside attention, which SFI knows on CPUs alone"
-        )
     for found, kind in ((whole, plain), (lines, rows)):
         if type(found) is not kind:  # a kind of its own has a layout of its own
             raise Unsupported(f"the model's memory is a {type(found).__name__}, not a {kind.__name__}")
