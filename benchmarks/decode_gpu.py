@@ -6,9 +6,9 @@ Weights are dummies (`--load-format dummy`), so sentences mean nothing: refreshe
 `periodic`; benchmarks/segments.py measures what real text does). Dense decode is FlashInfer's, and the prefill leaves
 attention out (no_prefill/), unless `--attention` names the backend of both; the keys are what dummy weights give.
 Models that mix kinds of layers need that; models/ has the shapes of two. Times are read off the token stream at the
-client, while all requests of the batch decode and over whole periods: a step's time is the median over the requests. With
-`--exact CHANCE` the server serves `exact` requests too, whose drafts pass by lot: dummy weights have no acceptance of
-their own. Their time is that of a token.
+client, while all requests of the batch decode and over whole periods: a step's time is the median over the requests.
+With `--exact CHANCE` the server serves `exact` requests too, whose drafts pass by lot: dummy weights have no acceptance
+of their own. Their time is that of a token.
 """
 
 import asyncio

@@ -13,6 +13,7 @@ from sfi_sglang.api.options import SFIOptions, parse_sfi
 from sfi_sglang.api.settings import Settings, switched_on
 
 BACKEND = "sfi"
+NAMESPACE = "|sfi-extend:"  # in an extra_key
 # Ways of running a batch that do not pass through our plan as it stands.
 UNTRIED = (
     "enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk", "enable_unified_memory",
@@ -78,11 +79,30 @@ def admitted(
         raise ValueError(f"sfi: not available on this server: {refusal}")
     if settings.resolved_executor() != "torch" and options.selected > settings.max_budget:
         raise ValueError(f"sfi.budget: this server allows up to {settings.max_budget} (--sfi-max-budget)")
-    if settings.resolved_executor() != "torch" and (field := options.compares()):
-        raise ValueError(f"{field} is for comparisons and needs a server with --sfi-executor torch")
+    if settings.resolved_executor() != "torch" and (reason := options.torch_alone()):
+        raise ValueError(f"{reason} and needs a server with --sfi-executor torch")
     if (params.get("beam_width") or 1) > 1:
         raise ValueError("sfi: beam search (beam_width) is not supported")
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
+
+
+def set_apart(tokenized: Any, *args: Any, **kwargs: Any) -> Any:
+    """AFTER TokenizerManager._create_tokenized_object: approximate K and V get a namespace of their own in the prefix
+    cache, which nobody reads without asking for it.
+
+    Raises:
+        ValueError: the request's own extra_key would reach one, or it does not generate.
+    """
+    key = getattr(tokenized, "extra_key", None) or ""
+    if NAMESPACE in key:
+        raise ValueError(f"extra_key: `{NAMESPACE}` is reserved for requests with sfi.extend")
+    custom = getattr(tokenized.sampling_params, "custom_params", None)
+    options = parse_sfi(custom.get("sfi") if isinstance(custom, dict) else None)
+    if options is not None and options.namespace:
+        if not hasattr(tokenized, "extra_key"):
+            raise ValueError("sfi.extend: sparse is for requests that generate")
+        tokenized.extra_key = f"{key}{NAMESPACE}{options.namespace}"
+    return tokenized
 
 
 def check_request(obj: Any, ids: Sequence[int] | None, embedded: bool, vocabulary: int) -> None:

@@ -141,6 +141,7 @@ class Plugin:
         self._hook(symbols.GENERATE_CONTRACT, self.check_contract, HookType.AFTER)
         self._hook(symbols.SCHEDULERS_READY, self.read_schedulers, HookType.AFTER)
         self._hook(symbols.TOKENIZED, self.admit, HookType.BEFORE)
+        self._hook(symbols.TOKENIZED, admission.set_apart, HookType.AFTER)
         self._hook(symbols.OPENAI_ERROR, self.name_field, HookType.AROUND)
         for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
             admission.open_openai_field(symbols.resolve(model))

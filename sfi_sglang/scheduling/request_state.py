@@ -49,6 +49,8 @@ class RequestState:
         the second layer on, and so is whatever later reads them. Not kept where `exact` is asked for: there whatever is
         committed is exact.
     drafting: where `exact` is asked for.
+    cached: tokens of the prompt that its first pass found in the prefix cache; None: no pass yet.
+    sparse_tokens: prompt tokens that saw a part of their prefix (`extend: sparse`).
     query_tail: layer -> last prompt queries [<= W, heads, D].
     steps: one per launched decode step, 1 slow, 0 fast.
     coverage: sums of coverage and recall [layers, KV heads, 2] and their number, of selections that are gone.
@@ -68,6 +70,8 @@ class RequestState:
     observed: list[int] = field(default_factory=list)
     exact: int = 0
     drafting: Drafting = field(default_factory=Drafting)
+    cached: int | None = None
+    sparse_tokens: int = 0
     query_tail: dict[int, Tensor] = field(default_factory=dict)
     steps: bytearray = field(default_factory=bytearray)
     coverage: tuple[Tensor | None, int] = (None, 0)
@@ -131,6 +135,7 @@ class RequestState:
             self.selection.release()
         self.selection = self.inherited = None
         self.count = self.recent_start = self.drafting.pending = 0
+        self.cached = None
         self.observed.clear()
         self.checked.clear()
         self.query_tail.clear()
@@ -178,6 +183,7 @@ class RequestState:
             "selector": self.options.selector.name(),
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
+            "sparse_extend_tokens": self.sparse_tokens,
             "coverage": coverage,
             "recall": recall,
             "agreement": round(alike / checked, 4) if checked else None,

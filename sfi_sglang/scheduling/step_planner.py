@@ -6,6 +6,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
+from sfi_sglang.api.options import EXTEND_TAIL
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import RequestState, requested, state_of
@@ -27,6 +28,7 @@ class RowPlan:
     state: RequestState | None = None
     req_pool_index: int = -1  # of a prompt, its line of SGLang's req_to_token
     repair: "Repair | None" = None  # of a row that attends to everything
+    sparse: int = 0  # of a prompt, its first new tokens that see a part of the prefix; the others are dense
     settled: int = 0  # `exact`: those of `length` that stay even if every draft is rejected; else 0
     pending: int = 0  # `exact`: drafts when the pass begins
 
@@ -118,9 +120,11 @@ class StepPlanner:
                 self.rows[i] = plan_decode(state, req.output_ids, lengths[i], room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
-                row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
+                start = batch.prefix_lens[i]
+                row = plan_extend(state, start, start + batch.extend_lens[i], total)
                 self.rows[i] = replace(row, req_pool_index=req.kv.req_pool_idx)
-                if self.rows[i].step is Step.SLOW and state.selection is None and state.options.carry != "fresh":
+                first = row.step is Step.SLOW and state.selection is None
+                if (first or row.sparse) and state.inherited is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
 
     def abort(self, batch: Any, message: str) -> None:
@@ -203,12 +207,17 @@ def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count:
     return Repair(start, tuple(known[:count]), tuple(known[1 : count + 1]))
 
 
-def plan_extend(state: RequestState, end: int, total: int) -> RowPlan:
-    """One prefill pass that reaches token `end` of `total`. The last one makes the first selection."""
+def plan_extend(state: RequestState, start: int, end: int, total: int) -> RowPlan:
+    """One prefill pass from token `start` to token `end` of `total`. The last one makes the first selection. What
+    sparse extend leaves counts as exact: the request's namespace has nothing better."""
     options, state.exact = state.options, end
     if not options.selects_at(total):
         return RowPlan(Step.DENSE, end, state)
+    if state.cached is None:
+        state.cached, state.sparse_tokens = start, 0
+    sparse = max(min(end, total - EXTEND_TAIL) - start, 0) if options.extends_sparsely(state.cached) else 0
+    state.sparse_tokens += sparse
     if end < total:
-        return RowPlan(Step.CHUNK, end, state)
+        return RowPlan(Step.CHUNK, end, state, sparse=sparse)
     state.tracker.refreshed()
-    return RowPlan(Step.SLOW, end, state)
+    return RowPlan(Step.SLOW, end, state, sparse=sparse)

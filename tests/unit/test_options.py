@@ -20,7 +20,9 @@ COUNT = "expected a whole number from 1 to 1048576, got"
 STAGES = (
     "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span, span8, span16, span64)"
 )
-NAMES = "budget, sink, recent, min_gap, max_segment, policy, carry, repair, exact, selector, queries, fast, detail"
+NAMES = (
+    "budget, sink, recent, min_gap, max_segment, policy, carry, repair, exact, selector, queries, extend, fast, detail"
+)
 OPTIONS = f"(options: {NAMES})"
 
 
