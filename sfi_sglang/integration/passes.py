@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sfi_sglang.integration.backends import Backends
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
@@ -13,11 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 class Passes:
-    """backend: SFITritonBackend, if it serves this process. checked: the added rows of the last pass, if it had any."""
+    """checked: the added rows of the last pass, if it had any."""
 
-    def __init__(self, planner: StepPlanner) -> None:
-        self.planner, self.drafts = planner, DraftTokens()
-        self.backend: Any = None
+    def __init__(self, planner: StepPlanner, backends: Backends) -> None:
+        self.planner, self.backends, self.drafts = planner, backends, DraftTokens()
         self.checked: Checked | None = None
 
     def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
@@ -30,8 +30,8 @@ class Passes:
     def plan(self, batch: Any, lengths: Sequence[int]) -> None:
         """An error here may cost the SFI requests of the batch, never the server."""
         try:
-            if self.backend is not None:
-                self.planner.pass_rows = self.backend.pass_rows
+            if self.backends.triton is not None:
+                self.planner.pass_rows = self.backends.triton.pass_rows
             self.planner.plan(batch, lengths)
         except Exception as error:
             logger.exception("SFI planning failed")
