@@ -83,9 +83,9 @@ def _compare(paths: Iterable[Path], out: Path | None) -> int:
 
     installed = SGLangSource.installed()
     found = [comparison.compare(path, installed) for path in paths]
-    comparison.show(found, console)
     if out:
         out.write_text(json.dumps({**provenance(), "results": [asdict(one) for one in found]}, indent=1) + "\n")
+    comparison.show(found, console)
     return int(any(one.missing for one in found))
 
 
