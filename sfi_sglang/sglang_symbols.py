@@ -11,6 +11,13 @@ from typing import Any
 
 SRT = "sglang.srt"
 
+# Imported by name: without these SGLang could not load the plugin or the platform.
+HOOK_REGISTRY = f"{SRT}.plugins.hook_registry.HookRegistry.register"
+HOOK_AROUND = f"{SRT}.plugins.hook_registry.HookType.AROUND"
+CPU_DEVICE = f"{SRT}.platforms.cpu.CpuDeviceMixin"
+PLATFORM_KIND = f"{SRT}.platforms.device_mixin.PlatformEnum.OOT"
+PLATFORM_ATTENTION = f"{SRT}.platforms.interface.SRTPlatform.get_default_attention_backend"
+
 # Wrapped by SGLang's own hook registry (srt/plugins/hook_registry.py).
 CLI_ARGUMENTS = f"{SRT}.server_args.ServerArgs.add_cli_args"
 CLI_PARSED = f"{SRT}.server_args.ServerArgs.from_cli_args"
@@ -73,6 +80,18 @@ CACHE_CHECKPOINT = f"{BASE_CACHE}.checkpoint"
 CACHE_STATES = f"{SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache.supports_mamba"
 KEPT_STATES = f"{SRT}.mem_cache.cache_init_params.CacheInitParams.enable_mamba_extra_buffer"
 PROTECTED_LENGTH = f"{SRT}.managers.schedule_batch.ReqKvInfo.cache_protected_len"
+CACHE_RESET = f"{BASE_CACHE}.reset"
+# Ours stands in place of such a backend: a method that SGLang renamed would pass it by.
+STOCK_BACKEND = f"{SRT}.layers.attention.base_attn_backend.AttentionBackend"
+BACKEND_METHODS = (
+    f"{STOCK_BACKEND}.init_forward_metadata",
+    f"{STOCK_BACKEND}.init_forward_metadata_out_graph",
+    f"{STOCK_BACKEND}.init_forward_metadata_in_graph",
+    f"{STOCK_BACKEND}.shared_read_ends",
+    f"{STOCK_BACKEND}.forward",
+    f"{STOCK_BACKEND}.forward_decode",
+    f"{STOCK_BACKEND}.forward_extend",
+)
 
 # Of `exact` (integration/speculation.py); without them SFI requests are served and `exact` alone is refused.
 SPECULATION = f"{SRT}.speculative.spec_info.SpeculativeAlgorithm"
@@ -106,16 +125,17 @@ RUN_PROGRAM_BATCH = "sglang.lang.interpreter.run_program_batch"
 RESOLVE_PARAMS = "sglang.lang.interpreter.StreamExecutor._resolve_sampling_params"
 SRT_KWARGS = "sglang.lang.ir.SglSamplingParams.to_srt_kwargs"
 
+LOADING_TARGETS = (HOOK_REGISTRY, HOOK_AROUND, CPU_DEVICE, PLATFORM_KIND, PLATFORM_ATTENTION)
 SERVER_TARGETS = (
     CLI_ARGUMENTS, CLI_PARSED, CHAT_PARAMS, COMPLETION_PARAMS, GENERATE_CONTRACT, TOKENIZED, META_INFO, RUN_BATCH,
     CHAT_STREAM, COMPLETION_STREAM, CHAT_RESPONSE, COMPLETION_RESPONSE, OPENAI_ERROR, BEFORE_LISTENING,
     GENERATE, RESPONSE_INFO, CHAT_REQUEST, COMPLETION_REQUEST, CONTRACT_ERROR, HAS_RESPONSE_INFO, BACKEND_CHOICES,
     BACKEND_REGISTRY, CACHE_REGISTRY, CACHE_FACTORY, BASE_BACKEND, CACHE_MATCH, CACHE_RELEASE, CACHE_CHECKPOINT,
-    PROTECTED_LENGTH, CACHE_STATES, KEPT_STATES,
+    CACHE_RESET, PROTECTED_LENGTH, CACHE_STATES, KEPT_STATES,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, WINDOW_SLOTS, LINE_POOL,
     STATE_POOL, STATE_LINES, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
-    PARALLEL, POOL_ROW, NEW_WEIGHTS,
+    PARALLEL, POOL_ROW, NEW_WEIGHTS, *BACKEND_METHODS,
 )  # fmt: skip
 EXACT_TARGETS = (
     SPEC_REGISTER, SPEC_FUTURES, SPEC_CLASS, SPEC_INPUT, SPEC_STATE, SPEC_WORKER, SPEC_READ, SPEC_PREPARE, SPEC_NEEDED,
@@ -124,6 +144,11 @@ EXACT_TARGETS = (
 APP_TARGETS = (HTTP_APP,)
 OPTIONAL_TARGETS = (PROMPT_ENCODE,)
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)
+
+
+def needed() -> tuple[str, ...]:
+    """All without which something is refused."""
+    return (*LOADING_TARGETS, *SERVER_TARGETS, *APP_TARGETS, *EXACT_TARGETS, *FRONTEND_TARGETS)
 
 
 def resolve(target: str) -> Any:

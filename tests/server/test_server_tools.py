@@ -39,9 +39,26 @@ def test_doctor_is_healthy_and_finds_what_is_missing(monkeypatch):
     monkeypatch.setattr(sglang_symbols, "SERVER_TARGETS", ("sglang.srt.managers.scheduler.Scheduler.renamed",))
     result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert result.exit_code == 1
-    assert "refused" in result.stdout and "1 of 9 missing" in result.stdout
+    assert "refused" in result.stdout and "1 of 14 missing" in result.stdout
     assert "Scheduler.renamed  missing: type object 'Scheduler' has no attribute 'renamed'" in result.stdout
     assert not diagnosis.examine().healthy
+
+
+def test_doctor_tells_a_help_from_a_need_and_names_the_versions_that_fit(monkeypatch):
+    monkeypatch.setattr(sglang_symbols, "OPTIONAL_TARGETS", ("sglang.srt.no_module.name",))
+    monkeypatch.setattr("sfi_sglang.client.provenance.version", lambda name: "0.5.20")
+    result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0 and "SFI can run here" in result.stdout
+    assert "1 of 1 missing" in result.stdout and "nothing is refused" in result.stdout
+    assert "  name  missing: No module named 'sglang.srt.no_module'" in result.stdout
+    assert "0.5.20, needed: " in result.stdout
+
+
+def test_doctor_tells_a_module_that_fails_from_one_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import a_package_that_is_nowhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sglang_symbols, "LOADING_TARGETS", ("half_installed.name",))
+    assert diagnosis.examine().missing == {"half_installed.name": "No module named 'a_package_that_is_nowhere'"}
 
 
 def test_doctor_finds_what_is_wrong_with_the_environment():

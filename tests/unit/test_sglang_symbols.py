@@ -1,5 +1,6 @@
 """Every SGLang name we rely on exists in the installed SGLang, and a missing one is noticed and refuses SFI."""
 
+import ast
 from types import SimpleNamespace
 
 import pytest
@@ -10,19 +11,25 @@ from sfi_sglang.api import admission
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import server_args
 from sfi_sglang.integration.prompt_tokens import PromptTokens
+from tests.unit.test_imports import modules
 
-EVERYWHERE = (
-    sglang_symbols.SERVER_TARGETS
-    + sglang_symbols.APP_TARGETS
-    + sglang_symbols.EXACT_TARGETS
-    + sglang_symbols.OPTIONAL_TARGETS
-    + sglang_symbols.FRONTEND_TARGETS
-)
+EVERYWHERE = (*sglang_symbols.needed(), *sglang_symbols.OPTIONAL_TARGETS)
 
 
 @pytest.mark.parametrize("target", EVERYWHERE)
 def test_target_exists(target):
     assert sglang_symbols.resolve(target) is not None
+
+
+def test_what_is_imported_from_sglang_is_named():
+    """Of modules that name nothing (`import sglang`), the attributes used are not seen here."""
+    statements = (node for file in modules().values() for node in ast.walk(ast.parse(file.read_text())))
+    found = (
+        node for node in statements if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("sglang.")
+    )
+    imported = {f"{node.module}.{alias.name}" for node in found for alias in node.names}
+    assert len(imported) > 9
+    assert [name for name in imported if not any(f"{target}.".startswith(f"{name}.") for target in EVERYWHERE)] == []
 
 
 def test_a_missing_target_is_named():
