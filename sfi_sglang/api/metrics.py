@@ -1,4 +1,4 @@
-"""Prometheus counters of finished SFI requests, of the store and of the tokenizer's cache, `sglang:sfi_*`."""
+"""Prometheus metrics of SFI requests, of the store and of the tokenizer's cache, `sglang:sfi_*`."""
 
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,19 @@ REQUEST_COUNTERS = {
     "inherited_tokens": "Prompt tokens covered by memory inherited from an earlier request",
     "checked_tokens": "Tokens of fast steps that slow steps computed anew",
     "agreed_tokens": "Checked tokens that full attention ranks first",
+}
+REQUEST_HISTOGRAMS = {
+    "coverage": "Of finished requests: share of the attention at refreshes that the old selection would have caught",
+    "agreement": "Of finished requests: share of the checked tokens that full attention ranks first",
+    "memory_age_tokens": "Of requests that inherited a memory: prompt tokens that it has not seen",
+}
+PASS_HISTOGRAMS = {"refresh_seconds": "Decode passes that selected anew for at least one request"}
+SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 1.0)
+BUCKETS = {
+    "coverage": SHARES,
+    "agreement": SHARES,
+    "memory_age_tokens": tuple(64 * 2**power for power in range(12)),  # a block of the store to 128K
+    "refresh_seconds": (0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
 }
 STORE_COUNTERS = {
     "memory_published": "Selected memories left to later requests",
@@ -32,14 +45,14 @@ TOKENIZER_GAUGES = {"tokenizer_cache_bytes": "Size of the cache of chats' token 
 
 
 class Metrics:
-    """Of one scheduler process. The series exist from the first finished request on."""
+    """Of one scheduler process. The series exist from the first refresh or finished request on."""
 
     def __init__(self) -> None:
         self._counted = dict.fromkeys(STORE_COUNTERS, 0)
 
     @cached_property
     def _series(self) -> dict[str, Any]:
-        from prometheus_client import Counter, Gauge  # after SGLang has set PROMETHEUS_MULTIPROC_DIR
+        from prometheus_client import Counter, Gauge, Histogram  # after SGLang has set PROMETHEUS_MULTIPROC_DIR
 
         counters = {
             name: Counter(METRIC_PREFIX + name, text) for name, text in (REQUEST_COUNTERS | STORE_COUNTERS).items()
@@ -48,13 +61,26 @@ class Metrics:
             name: Gauge(METRIC_PREFIX + name, text, multiprocess_mode="mostrecent")
             for name, text in STORE_GAUGES.items()
         }
-        return {**counters, **gauges}
+        histograms = {
+            name: Histogram(METRIC_PREFIX + name, text, buckets=BUCKETS[name])
+            for name, text in (REQUEST_HISTOGRAMS | PASS_HISTOGRAMS).items()
+        }
+        return {**counters, **gauges, **histograms}
 
     def count(self, summary: dict[str, Any]) -> None:
         """Add one finished request."""
         self._series["requests"].inc()
         for name in REQUEST_COUNTERS.keys() & summary.keys():
             self._series[name].inc(summary[name])
+        inherited = summary["inherited_tokens"]
+        age = summary["prompt_tokens"] - inherited if inherited else None
+        for name, value in {**summary, "memory_age_tokens": age}.items():
+            if name in REQUEST_HISTOGRAMS and value is not None:
+                self._series[name].observe(value)
+
+    def count_refresh(self, seconds: float) -> None:
+        """Add one decode pass that selected anew."""
+        self._series["refresh_seconds"].observe(seconds)
 
     def count_store(self, stats: dict[str, int], nbytes: int, snapshots: int) -> None:
         """Bring the store's counters up to date. stats: lookups, hits, evictions and published so far."""

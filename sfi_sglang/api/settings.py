@@ -21,6 +21,7 @@ class Settings:
     max_budget: largest `budget` of a request on CUDA, where its selection is set aside (`--sfi-max-budget`).
     executor: one of EXECUTORS (`--sfi-executor`).
     tokenizer_cache_mb: size of the cache of chats' token ids, 0 for none (`--sfi-tokenizer-cache-mb`).
+    log_requests: one line in the log for each finished SFI request (`--sfi-log-requests`).
     """
 
     sfi_default: bool = False
@@ -28,6 +29,7 @@ class Settings:
     max_budget: int = 4096
     executor: str = "auto"
     tokenizer_cache_mb: int = 256
+    log_requests: bool = False
 
     @property
     def store_bytes(self) -> int:

@@ -42,7 +42,8 @@ class CoveredLayers:
 
     def statement(self) -> str:
         rest = f"; {len(self.others)} stay with the stock backend" if self.others else ""
-        return f"{len(self.ids)} layers of full attention ({self.heads}/{self.kv_heads} heads of {self.dim}{rest})"
+        every = len(self.ids) + len(self.others)
+        return f"{len(self.ids)} of {every} attention layers ({self.heads}/{self.kv_heads} heads of {self.dim}{rest})"
 
     @property
     def group(self) -> int:

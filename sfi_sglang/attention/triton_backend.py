@@ -6,7 +6,6 @@ slow rows and selects anew for the slow ones. Layers that are not covered are th
 the prefill; after each covered layer we read the prompt's last queries.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +29,6 @@ from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPl
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
-logger = logging.getLogger(__name__)
 DENSE, FAST, MIXED = "dense", "fast", "mixed"
 
 
@@ -52,7 +50,6 @@ class SFITritonBackend(StockProxy):
         free = free_bytes(runner.device)
         self.limits = limits_of(runner, layers, settings, free)
         self.workspace = Workspace.allocate(self.limits, runner.device, free)
-        logger.info("sfi serves %s and uses %s", layers.statement(), self.limits.statement())
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
         self.metadata = self._metadata(processors)
         parts = (self.workspace, self.metadata, self.req_to_token)

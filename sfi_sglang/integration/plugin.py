@@ -11,9 +11,10 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, refusal
 from sfi_sglang.api.settings import Settings
-from sfi_sglang.attention.layers import Unsupported
 from sfi_sglang.integration import doors, server_args
+from sfi_sglang.integration.backends import Backends
 from sfi_sglang.integration.prompt_tokens import PromptTokens
+from sfi_sglang.integration.refresh_clock import RefreshClock
 from sfi_sglang.integration.reports import Reports
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
@@ -39,9 +40,10 @@ class Plugin:
             self.settings = Settings()
             self.problems.append(str(error))
         self.planner = StepPlanner(SnapshotStore(self.settings.store_bytes))
-        self.backend: Any = None  # SFITritonBackend, if it serves this process
+        self.backends = Backends(self.planner, lambda: self.settings, self.problems)
         self.schedulers: str | None = "its schedulers have not said that they serve SFI"  # why SFI cannot run there
-        self.reports = Reports(self.planner.store)
+        self.reports = Reports(self.planner.store, self.settings.log_requests)
+        self.clock = RefreshClock(self.planner, self.reports.counts, self.reports.metrics.count_refresh)
         self.prompt_tokens = PromptTokens(lambda: self.settings.tokenizer_cache_bytes)
 
     def install(self) -> None:
@@ -78,50 +80,10 @@ class Plugin:
     # -- attention backend and prefix cache -----------------------------------------------------------------------
 
     def _add_backends(self) -> None:
-        self._hook(symbols.WRAP_BACKEND, self.wrap_backend, HookType.AROUND)
+        self._hook(symbols.WRAP_BACKEND, self.backends.wrap, HookType.AROUND)
         symbols.resolve(symbols.CACHE_REGISTRY)(admission.BACKEND, self.prefix_cache)
         symbols.resolve(symbols.BACKEND_CHOICES)([admission.BACKEND])  # an attention backend, once
-        symbols.resolve(symbols.BACKEND_REGISTRY)(admission.BACKEND)(self.stock_backend)
-
-    @staticmethod
-    def stock_backend(runner: Any) -> Any:
-        """What `--attention-backend sfi` stands for."""
-        from sfi_sglang.attention.model_support import STOCK
-
-        return symbols.resolve(symbols.BACKENDS)[STOCK[runner.device == "cuda"]](runner)
-
-    def wrap_backend(self, original: Callable[..., Any], runner: Any, stock: Any) -> Any:
-        """AROUND attn_backend_wrapper, which sees the attention backend of every model that is loaded."""
-        if admission.refusal_of(runner.server_args, self.problems) or runner.is_draft_worker:
-            return original(runner, stock)
-        try:
-            ours = self._around(runner, stock)
-            wrapped = original(runner, ours)
-            if ours not in (wrapped, getattr(wrapped, "full_attn_backend", None)):
-                raise Unsupported(f"the model's attention is {type(wrapped).__name__}, which has a decode of its own")
-        except Unsupported as reason:
-            logger.error("SFI requests will be refused: %s", reason)
-            self.planner.refusal = str(reason)
-            self.backend = None
-            return original(runner, stock)
-        return wrapped
-
-    def _around(self, runner: Any, stock: Any) -> Any:
-        """Raises Unsupported if SFI cannot serve this model."""
-        from sfi_sglang.attention import model_support
-
-        executor = self.settings.resolved_executor()
-        layers = model_support.survey(runner, executor)
-        self.planner.repairs = model_support.repairs(runner)
-        if executor == "torch":
-            from sfi_sglang.attention.torch_backend import SFITorchBackend
-
-            return SFITorchBackend(runner, layers, self.planner)
-        from sfi_sglang.attention.triton_backend import SFITritonBackend
-
-        self.backend = SFITritonBackend(runner, stock, layers, self.planner, self.settings)
-        self.planner.evidence_tokens = self.backend.limits.evidence_tokens
-        return self.backend
+        symbols.resolve(symbols.BACKEND_REGISTRY)(admission.BACKEND)(self.backends.stock)
 
     def prefix_cache(self, context: Any) -> Any:
         """`--radix-cache-backend sfi`."""
@@ -184,6 +146,11 @@ class Plugin:
         """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""
         if all("sfi" in info for info in infos):
             self.schedulers = next((info["sfi"]["refusal"] for info in infos if info["sfi"]["refusal"]), None)
+        if reason := "; ".join(self.problems) or self.schedulers:
+            logger.info("SFI is off: %s", reason)
+        else:
+            asked = "requests that do not say" if self.settings.sfi_default else "requests that ask for it"
+            logger.info("SFI is on for %s: %s", asked, infos[0]["sfi"]["statement"])
 
     def name_field(self, original: Callable[..., Any], serving: Any, message: str, *args: Any, **kwargs: Any) -> Any:
         """AROUND OpenAIServingBase.create_error_response: the body's `param` is the field that the message is about."""
@@ -198,6 +165,7 @@ class Plugin:
         self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
         self._hook(symbols.NEW_WEIGHTS, lambda *_, **__: self.planner.store.clear(), HookType.BEFORE)
         self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
+        self._hook(symbols.MODEL_FORWARD, self.clock.forward, HookType.AROUND)
         self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
         self._hook(symbols.META_INFO, self.reports.attach_report, HookType.AROUND)
         for stream in (symbols.CHAT_STREAM, symbols.COMPLETION_STREAM):
@@ -206,7 +174,7 @@ class Plugin:
         for builder in (symbols.CHAT_RESPONSE, symbols.COMPLETION_RESPONSE):
             self._hook(builder, self.reports.report_in_response, HookType.AFTER)
         if self.settings.resolved_executor() != "torch":
-            self._hook(symbols.GRAPH_VARIANTS, self.graph_variants, HookType.AROUND)
+            self._hook(symbols.GRAPH_VARIANTS, self.backends.graph_variants, HookType.AROUND)
         if symbols.exists(symbols.RESPONSE_INFO) and symbols.exists(symbols.HAS_RESPONSE_INFO):
             HookRegistry.register(symbols.RESPONSE_INFO, self.reports.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
@@ -214,13 +182,14 @@ class Plugin:
     def say_ready(self, info: dict[str, Any], scheduler: Any) -> dict[str, Any]:
         """AFTER Scheduler.get_init_info: what a scheduler tells the process of the doors when it is ready."""
         self.planner.read_vocabulary(scheduler.tokenizer)
-        return {**info, "sfi": {"refusal": self.planner.refusal}}
+        refusal = admission.refusal_of(scheduler.server_args, self.problems) or self.planner.refusal
+        return {**info, "sfi": {"refusal": refusal, "statement": self.backends.statement()}}
 
     def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
         """BEFORE Scheduler.run_batch. An error here may cost the SFI requests of the batch, never the server."""
         try:
-            if self.backend is not None:
-                self.planner.pass_rows = self.backend.pass_rows
+            if self.backends.triton is not None:
+                self.planner.pass_rows = self.backends.triton.pass_rows
             self.planner.plan(batch)
         except Exception as error:
             logger.exception("SFI planning failed")
@@ -243,7 +212,3 @@ class Plugin:
         if getattr(batch, "sfi_rows_added", 0):
             return dataclasses.replace(batch)
         return original(runner, batch, *args, **kwargs)
-
-    def graph_variants(self, original: Callable[[Any], Any], hf_config: Any) -> Any:
-        """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
-        return self.backend or original(hf_config)

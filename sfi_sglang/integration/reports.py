@@ -1,5 +1,8 @@
-"""Hooks that bring a finished request's report from the scheduler to the response, and into Prometheus counters."""
+"""Hooks that bring a finished request's report from the scheduler to the response, into Prometheus metrics and, on
+demand, into the log."""
 
+import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
@@ -10,20 +13,34 @@ from sfi_sglang.api import response
 from sfi_sglang.api.metrics import Metrics
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
+logger = logging.getLogger(__name__)
+LOGGED = (
+    "prompt_tokens", "inherited_tokens", "slow_steps", "fast_steps", "coverage", "agreement",
+)  # fmt: skip
+
 
 class Reports:
-    def __init__(self, store: SnapshotStore) -> None:
-        self.store, self.metrics = store, Metrics()
+    """logs: write a line for each finished SFI request."""
+
+    def __init__(self, store: SnapshotStore, logs: bool) -> None:
+        self.store, self.logs, self.metrics = store, logs, Metrics()
+
+    @staticmethod
+    def counts() -> bool:
+        """Does this process keep metrics? Every tensor-parallel rank serves every request; the first one counts it."""
+        return first_rank() and symbols.resolve(symbols.OBSERVABILITY)().enable_metrics
 
     def build_reports(
         self, original: Callable[..., dict[str, list[Any]]], streamer: Any, reqs: list[Any]
     ) -> dict[str, list[Any]]:
-        """AROUND SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled at its end.
-        Every tensor-parallel rank serves every request; the first one counts it."""
+        """AROUND SchedulerOutputStreamer.build_additional_customized_info: one list per request, filled at its end."""
         found = [response.report(req) for req in reqs]
         summaries = [summary for summary in found if summary]
-        observability = symbols.resolve(symbols.OBSERVABILITY)()
-        if summaries and observability.enable_metrics and symbols.resolve(symbols.PARALLEL)().attn_tp_rank == 0:
+        if summaries and self.logs and first_rank():
+            for req, summary in zip(reqs, found, strict=True):
+                if summary:
+                    logger.info("sfi request %s", line(req, summary))
+        if summaries and self.counts():
             for summary in summaries:
                 self.metrics.count(summary)
             store = self.store
@@ -71,3 +88,16 @@ class Reports:
         """AFTER TokenizerManager.generate_request."""
         reports = getattr(obj, "sfi_reports", None)
         return reports.read(results) if reports is not None else results
+
+
+def first_rank() -> bool:
+    """Of the tensor-parallel ranks."""
+    rank: int = symbols.resolve(symbols.PARALLEL)().attn_tp_rank
+    return rank == 0
+
+
+def line(req: Any, summary: response.Report) -> str:
+    """What the log says of a finished request: counts and shares, never a token or a text. JSON, because clients may
+    choose the id."""
+    counts = {name: summary[name] for name in LOGGED}
+    return json.dumps({"rid": req.rid, **counts, "output_tokens": len(req.output_ids)})

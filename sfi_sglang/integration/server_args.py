@@ -13,6 +13,7 @@ ATTENTION = ("attention_backend", "decode_attention_backend", "prefill_attention
 DEFAULT_ENV, MEMORY_ENV = "SFI_DEFAULT", "SFI_MEMORY_MB"
 BUDGET_ENV, EXECUTOR_ENV = "SFI_MAX_BUDGET", "SFI_EXECUTOR"
 TOKENIZER_CACHE_ENV = "SFI_TOKENIZER_CACHE_MB"
+LOG_ENV = "SFI_LOG_REQUESTS"
 
 
 def from_environment() -> Settings:
@@ -30,6 +31,7 @@ def from_environment() -> Settings:
         max_budget=_number(BUDGET_ENV, defaults.max_budget),
         executor=executor,
         tokenizer_cache_mb=_number(TOKENIZER_CACHE_ENV, defaults.tokenizer_cache_mb),
+        log_requests=os.environ.get(LOG_ENV, "off") == "on",
     )
 
 
@@ -47,6 +49,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
         BUDGET_ENV: str(settings.max_budget),
         EXECUTOR_ENV: settings.executor,
         TOKENIZER_CACHE_ENV: str(settings.tokenizer_cache_mb),
+        LOG_ENV: "on" if settings.log_requests else "off",
     }
 
 
@@ -91,6 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser, given: Settings) -> None:
         help="size of the cache by which a turn of a chat tokenises only what is new, dense or not; 0: none "
         f"(default: {defaults.tokenizer_cache_mb})",
     )
+    group.add_argument(
+        "--sfi-log-requests",
+        choices=["on", "off"],
+        default="on" if given.log_requests else "off",
+        help="one line in the log for each finished SFI request: counts and shares, no text (default: off)",
+    )
 
 
 def from_arguments(args: argparse.Namespace, given: Settings) -> Settings:
@@ -103,6 +112,7 @@ def from_arguments(args: argparse.Namespace, given: Settings) -> Settings:
         args.sfi_max_budget,
         args.sfi_executor,
         args.sfi_tokenizer_cache_mb,
+        args.sfi_log_requests == "on",
     )
 
 
