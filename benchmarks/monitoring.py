@@ -23,17 +23,17 @@ from urllib.parse import urlsplit
 import requests
 import typer
 from openai import OpenAI
+from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from sfi_sglang import METRIC_PREFIX
-from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.serving.server import connected, reserved_port
 from sfi_sglang.terminal import console
 
 DASHBOARD = Path(__file__).parents[1] / "examples" / "monitoring" / "sfi-dashboard.json"
 VARIABLES = {"$__rate_interval": "1m", "$instance": ".*"}
-TURNS, CONVERSATIONS = 4, 4
+TURNS, CONVERSATIONS = 4, 6
 OPTIONS = ({"budget": 256, "recent": 256, "carry": "merge"}, {"budget": 512, "recent": 256, "carry": "inherit"}, None)
 CONFIGURATION = """
 global: {{scrape_interval: 2s}}
@@ -54,8 +54,9 @@ def expressions(dashboard: Path = DASHBOARD) -> list[tuple[str, str]]:
 
 
 def metric_names(query: str) -> set[str]:
-    """Those that a PromQL expression reads."""
-    return set(re.findall(r"sglang:\w+", query))
+    """Those that a PromQL expression reads, as SGLang names them. The expressions take an underscore for the colon too:
+    prometheus_client puts one there where Prometheus asks for the OpenMetrics format."""
+    return {f"sglang:{name}" for name in re.findall(r'"sglang\[:_\](\w+)"', query)}
 
 
 def drive(url: str) -> None:
@@ -68,7 +69,11 @@ def drive(url: str) -> None:
         messages: Any = [{"role": "user", "content": f"{told} What happened?"}]
         for turn in range(TURNS):
             reply = client.chat.completions.create(
-                model="m", messages=messages, max_tokens=48, temperature=0, extra_body={"sfi": options}
+                model="m",
+                messages=messages,
+                max_tokens=64,
+                temperature=0,
+                extra_body={"sfi": options, "ignore_eos": True},
             )
             messages.append({"role": "assistant", "content": reply.choices[0].message.content})
             messages.append({"role": "user", "content": f"And on day {10 * turn}? " + told[: 400 * turn]})
@@ -100,6 +105,12 @@ def running_prometheus(target: str) -> Iterator[str]:
             process.wait()
 
 
+def await_scrape(prometheus: str) -> None:
+    """Until the server is scraped: rates need a first value."""
+    while ask(prometheus, "up") != [1]:
+        time.sleep(0.5)
+
+
 def ask(prometheus: str, query: str) -> list[float]:
     """The numbers that an expression has now, one a series.
 
@@ -113,11 +124,21 @@ def ask(prometheus: str, query: str) -> list[float]:
     return [value for value in values if not math.isnan(value)]
 
 
+def distributions(url: str) -> dict[str, dict[str, float]]:
+    """Of each of our histograms, how many values were at most so large."""
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(requests.get(f"{url}/metrics", timeout=30).text):
+        if family.type == "histogram" and family.name.startswith(METRIC_PREFIX):
+            buckets = (sample for sample in family.samples if sample.name.endswith("_bucket"))
+            found[family.name] = {sample.labels["le"]: sample.value for sample in buckets}
+    return found
+
+
 def lint(url: str) -> list[str]:
-    """What `promtool check metrics` says of ours."""
+    """What `promtool check metrics` says of ours, the colon aside that SGLang's metrics all have."""
     text = requests.get(f"{url}/metrics", timeout=30).text
     told = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-    return [line for line in told.stderr.splitlines() if METRIC_PREFIX in line]
+    return [line for line in told.stderr.splitlines() if METRIC_PREFIX in line and "contain ':'" not in line]
 
 
 def main(
@@ -126,15 +147,14 @@ def main(
 ) -> None:
     with connected(server, log=Path("runs/monitoring.log")) as url:
         with running_prometheus(urlsplit(url).netloc) as prometheus:
+            await_scrape(prometheus)
             drive(url)
             time.sleep(5)  # two scrapes more
             rows = [
                 {"panel": panel, "query": query, "values": ask(prometheus, query)} for panel, query in expressions()
             ]
             version = requests.get(f"{prometheus}/api/v1/status/buildinfo", timeout=30).json()["data"]["version"]
-        distributions = {
-            name: value for name, value in Endpoint(url, "").counters().items() if name.startswith(METRIC_PREFIX)
-        }
+        histograms = distributions(url)
         problems = lint(url)
     table = Table("panel", "series", "first value")
     for row in rows:
@@ -143,7 +163,7 @@ def main(
         )
     console.print(table, f"Prometheus {version}; promtool on our metrics: {problems or 'nothing'}")
     if out:
-        result = {**provenance(), "prometheus": version, "promtool": problems, "rows": rows, "samples": distributions}
+        result = {**provenance(), "prometheus": version, "promtool": problems, "rows": rows, "histograms": histograms}
         out.write_text(json.dumps(result, indent=1) + "\n")
     if silent := [row["query"] for row in rows if not row["values"]]:
         raise SystemExit(f"no data: {silent}")

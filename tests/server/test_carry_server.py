@@ -90,16 +90,34 @@ def test_a_divergence_inside_a_block_shares_the_blocks_before(server):
     assert info(generate(server, changed, SMALL, tokens=8))["inherited_tokens"] == expected
 
 
-def test_extra_keys_never_share(server):
+TENANTS = (
+    {}, {"extra_key": "ab"}, {"cache_salt": "ab"}, {"extra_key": "a", "cache_salt": "b"},
+)  # fmt: skip
+
+
+def test_tenants_never_share(server):
+    """Whichever key tells them apart, and however the keys are cut."""
     flush(server)
 
-    def ask(key):
+    def native(keys) -> int:
         params = {"temperature": 0, "max_new_tokens": 8, "custom_params": {"sfi": SMALL}}
-        body = {"text": HISTORY, "sampling_params": params, "extra_key": key}
+        body = {"text": HISTORY, "sampling_params": params, **keys}
         return info(requests.post(f"{server}/generate", json=body, timeout=120).json())["inherited_tokens"]
 
-    assert [ask("tenant a"), ask("tenant b"), ask("tenant a")] == [0, 0, ask("tenant b")]
-    assert ask("tenant a") > 600
+    assert [native(keys) for keys in TENANTS] == [0] * len(TENANTS)
+    assert min(native(keys) for keys in TENANTS) > 600
+
+
+def test_chats_with_another_salt_carry_nothing_over(server, client):
+    def chat(salt: str) -> int:
+        messages = [{"role": "user", "content": HISTORY}]
+        extra = {"sfi": SMALL, "cache_salt": salt}
+        reply = client.chat.completions.create(model="m", messages=messages, max_tokens=8, extra_body=extra)
+        return reply.sfi["inherited_tokens"]
+
+    flush(server)
+    assert [chat("one"), chat("other")] == [0, 0]
+    assert min(chat("one"), chat("other")) > 600
 
 
 TEMPLATE = (

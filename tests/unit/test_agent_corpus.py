@@ -123,6 +123,17 @@ def test_no_path_leads_out_of_the_tree(tree, absolute, parts):
     assert lines in ([f"value_{i} = {i}" for i in range(1, 201)], ["def find_me():", "    return 1"])
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["list_files", "search", "read_lines"]), st.lists(st.one_of(PARTS, st.text(max_size=4))))
+def test_no_call_of_a_tool_shows_what_is_outside(files, name, parts):
+    text = "/".join(parts)
+    try:
+        said = files(name, path=text, start=1, end=99) if name == "read_lines" else files(name, pattern=text)
+    except ToolError:
+        return
+    assert SECRET not in said and not {"secret.py", "link.py", "up"} & {word.split(":")[0] for word in said.split()}
+
+
 @given(st.text(min_size=1, max_size=80))
 def test_any_text_as_a_path_is_answered_or_refused(path):
     try:

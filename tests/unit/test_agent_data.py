@@ -3,7 +3,7 @@
 import pytest
 
 from sfi_sglang.agents import data as database_program
-from sfi_sglang.agents.data import MAX_ROWS, TABLES, Database, data
+from sfi_sglang.agents.data import MAX_ROWS, TABLES, Database, Query, data
 from sfi_sglang.agents.tools import ToolError
 from tests.agent_tools import caller
 
@@ -72,3 +72,33 @@ def test_schema_names_columns_and_rows():
     assert schema("schema", table="medals").endswith("gold INTEGER, silver INTEGER, bronze INTEGER): 3 rows")
     with pytest.raises(ToolError, match="there is no table absent"):
         schema("schema", table="absent")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ATTACH 'FILE' AS other",
+        "ATTACH 'file:FILE?mode=rwc' AS other",
+        "VACUUM INTO 'FILE.copy'",
+        "SELECT readfile('FILE')",
+        "SELECT writefile('FILE.copy', 'x')",
+        "SELECT edit('FILE')",
+        "SELECT load_extension('FILE')",
+        "SELECT * FROM fsdir('FILE')",
+        "SELECT * FROM zipfile('FILE')",
+        "SELECT * FROM pragma_database_list",
+        "PRAGMA database_list",
+        "PRAGMA temp_store_directory = 'FILE'",
+        "PRAGMA journal_mode = wal",
+        "CREATE VIRTUAL TABLE temp.t USING csv(filename='FILE')",
+        "CREATE TEMP TABLE t AS SELECT 1",
+        "SELECT 1; ATTACH 'FILE' AS other",
+    ],
+)
+def test_no_query_reaches_another_file(tmp_path, sql):
+    database, secret = Database(), tmp_path / "secret"
+    secret.write_text("umbrella")
+    with pytest.raises(ToolError):
+        database.query(Query(sql=sql.replace("FILE", str(secret))))
+    assert list(tmp_path.iterdir()) == [secret] and secret.read_text() == "umbrella"
+    assert list(database.path.parent.iterdir()) == [database.path]

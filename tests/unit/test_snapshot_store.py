@@ -1,11 +1,15 @@
 """The store of memories that outlive their request: keys, longest prefix, bytes, eviction."""
 
+from array import array
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.sampling.sampling_params import SamplingParams
 
-from sfi_sglang.selection.snapshot_store import BLOCK, ENTRY_BYTES, Snapshot, SnapshotStore, block_hashes
+from sfi_sglang.selection.snapshot_store import BLOCK, ENTRY_BYTES, Snapshot, SnapshotStore, block_hashes, namespace
 
 MEGABYTE = 1 << 20
 
@@ -56,10 +60,28 @@ def test_of_two_snapshots_through_a_block_the_shorter_is_taken():
     assert store.lookup(block_hashes(tokens(1, 2, 3), "")).snapshot is long
 
 
-def test_namespaces_never_share():
+key = st.none() | st.text("ab',()N \\", min_size=1, max_size=5) | st.text(st.characters(), min_size=1, max_size=5)
+tenant = st.fixed_dictionaries({"extra_key": key, "cache_salt": key, "lora_id": key})
+
+
+def space(tenant) -> str:
+    """Of SGLang's own request object, which joins an extra key and an adapter's id without a mark between them."""
+    return namespace(Req("rid", "", array("q", [1]), SamplingParams(), **tenant))
+
+
+def cut(text: str, at: int) -> dict[str, str | None]:
+    return {"extra_key": text[:at] or None, "cache_salt": None, "lora_id": text[at:] or None}
+
+
+@given(tenant, tenant)
+@example(cut("abc", 1), cut("abc", 2))
+@example(cut("abc", 3), cut("abc", 1))
+def test_tenants_share_a_memory_only_if_all_their_keys_are_the_same(one, other):
     store = SnapshotStore(MEGABYTE)
-    store.publish(snapshot(tokens(1, 2), space="('tenant a', None, None)"))
-    assert store.lookup(block_hashes(tokens(1, 2), "('tenant b', None, None)")) is None
+    store.publish(snapshot(tokens(1, 2), space=space(one)))
+    assert store.lookup(block_hashes(tokens(1, 2), space(dict(one)))).tokens == 2 * BLOCK
+    found = store.lookup(block_hashes(tokens(1, 2), space(other)))
+    assert (found is None) == (one != other)
 
 
 def test_least_recently_used_leaves_first():
