@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -70,12 +72,26 @@ def first_logprobs(url: str) -> list[tuple[int, float]]:
     return firsts
 
 
+def listening(url: str) -> Counter[str]:
+    """Addresses at which the processes of a server listen, and how many ports at each."""
+    port = int(url.rpartition(":")[2])
+    found = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    (owner,) = {each.pid for each in found if each.laddr.port == port}
+    family = {owner, *(child.pid for child in psutil.Process(owner).children(recursive=True))}
+    return Counter(each.laddr.ip for each in found if each.pid in family)
+
+
 def test_a_missing_hook_refuses_sfi_and_serves_dense_like_stock(server, tmp_path):
-    """The backend is SGLang's torch_native, so this is the stock reference too."""
+    """The backend is SGLang's torch_native, so this is the stock reference too: also of where a server listens. That is
+    127.0.0.1, but for the one port at which torch.distributed lets the ranks meet."""
     flags = ["--attention-backend", "torch_native", "--device", "cpu", "--max-total-tokens", "16384"]
     log = tmp_path / "server.log"
     env = probe_env(PROBE_RENAME="RUN_BATCH")
     with running_server(flags=flags, defaults=False, log=log, env=env) as url:
+        ours = listening(server)
+        assert ours <= listening(url) and ours.total() - ours["127.0.0.1"] <= 1
+        (off,) = (line for line in log.read_text().splitlines() if "SFI is " in line)
+        assert "SFI is off: " in off and "run_batch_renamed" in off
         stock = first_logprobs(url)
         body = {"text": "Hi", "sampling_params": {"max_new_tokens": 2, "custom_params": {"sfi": True}}}
         refused = requests.post(f"{url}/generate", json=body, timeout=60)
