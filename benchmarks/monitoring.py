@@ -150,22 +150,24 @@ def main(
             await_scrape(prometheus)
             drive(url)
             time.sleep(5)  # two scrapes more
-            rows = [
-                {"panel": panel, "query": query, "values": ask(prometheus, query)} for panel, query in expressions()
-            ]
+            rows = [(panel, query, ask(prometheus, query)) for panel, query in expressions()]
             version = requests.get(f"{prometheus}/api/v1/status/buildinfo", timeout=30).json()["data"]["version"]
         histograms = distributions(url)
         problems = lint(url)
     table = Table("panel", "series", "first value")
-    for row in rows:
-        table.add_row(
-            row["panel"], str(len(row["values"])), f"{row['values'][0]:.4g}" if row["values"] else "[red]none"
-        )
+    for panel, _, values in rows:
+        table.add_row(panel, str(len(values)), f"{values[0]:.4g}" if values else "[red]none")
     console.print(table, f"Prometheus {version}; promtool on our metrics: {problems or 'nothing'}")
     if out:
-        result = {**provenance(), "prometheus": version, "promtool": problems, "rows": rows, "histograms": histograms}
+        result = {
+            **provenance(),
+            "prometheus": version,
+            "promtool": problems,
+            "rows": [dict(zip(("panel", "query", "values"), row, strict=True)) for row in rows],
+            "histograms": histograms,
+        }
         out.write_text(json.dumps(result, indent=1) + "\n")
-    if silent := [row["query"] for row in rows if not row["values"]]:
+    if silent := [query for _, query, values in rows if not values]:
         raise SystemExit(f"no data: {silent}")
 
 
