@@ -39,8 +39,9 @@ class RefreshClock:
         return output
 
     def refreshes(self, batch: Any) -> bool:
-        rows = self.planner.rows_for(batch.rids, batch.batch_size)
-        return batch.forward_mode.is_decode() and any(row.step is Step.SLOW for row in rows)
+        if not batch.forward_mode.is_decode():
+            return False
+        return any(row.step is Step.SLOW for row in self.planner.rows_for(batch.rids, batch.batch_size))
 
     def read_passed(self) -> None:
         """Of the passes that the device has finished."""
