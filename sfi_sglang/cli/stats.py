@@ -6,9 +6,16 @@ import typer
 from rich.table import Table
 
 from sfi_sglang import METRIC_PREFIX
+from sfi_sglang.api.metrics import STORE_GAUGES, TOKENIZER_GAUGES
 from sfi_sglang.terminal import console
 
 LOCAL = "http://127.0.0.1:30000"  # SGLang's default port
+GAUGES = {**STORE_GAUGES, **TOKENIZER_GAUGES}
+MEANS = {  # of histograms
+    "coverage": ("coverage, mean of requests", ".1%"),
+    "memory_age_tokens": ("tokens that an inherited memory had not seen, mean", ",.0f"),
+    "refresh_seconds": ("seconds of a pass with a refresh, mean", ".4f"),
+}
 
 
 def stats(server: Annotated[str, typer.Option(help="URL of a running server")] = LOCAL) -> None:
@@ -29,17 +36,19 @@ def stats(server: Annotated[str, typer.Option(help="URL of a running server")] =
 def show(url: str, values: dict[str, float]) -> None:
     table = Table("what", "value", title=f"SFI on {url}")
     for name, value in values.items():
-        if not name.endswith("_created"):
+        if name.endswith("_total") or name in GAUGES:
             table.add_row(name, f"{value:,.0f}")
     slow, fast = values.get("slow_steps_total", 0.0), values.get("fast_steps_total", 0.0)
     if slow + fast:
         table.add_row("fast share of the steps", f"{fast / (slow + fast):.0%}")
     if checked := values.get("checked_tokens_total"):
         table.add_row("agreement", f"{values['agreed_tokens_total'] / checked:.1%}")
+    for name, (what, form) in MEANS.items():
+        if count := values.get(f"{name}_count"):
+            table.add_row(what, format(values[f"{name}_sum"] / count, form))
     console.print(table)
     if not fast:
         console.print(f"[yellow]SFI never acted[/]: no step was fast. {within_reach()}")
-    console.print("Coverage is in each response, not summed here: `coverage` in its `sfi` report.", highlight=False)
 
 
 def within_reach() -> str:

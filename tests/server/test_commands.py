@@ -34,7 +34,9 @@ def test_stats(server):
     assert f"{fast / (fast + slow):.0%}" in printed and "never acted" not in printed
     agreed, checked = (counted[f"{METRIC_PREFIX}{kind}_tokens_total"] for kind in ("agreed", "checked"))
     assert checked > 0 and f"{agreed / checked:.1%}" in printed
-    assert "Coverage is in each response" in printed
+    refreshes, seconds = (counted[f"{METRIC_PREFIX}refresh_seconds_{part}"] for part in ("count", "sum"))
+    assert f"{seconds / refreshes:.4f}" in printed and "coverage, mean of requests" in printed
+    assert "_bucket" not in printed and "_created" not in printed
 
 
 def test_stats_say_where_sfi_never_acted(capsys):

@@ -129,7 +129,7 @@ def test_a_server_that_cannot_serve_sfi_goes_on_densely(tmp_path, family, flags,
             assert refused.status_code == 400
             assert refused.json()["error"]["message"] == f"sfi: not available on this server: {reason}"
         assert ask(url, None)["output_ids"] == before
-        assert requests.get(f"{url}/server_info", timeout=60).json()["sfi"] == {"refusal": reason}
+        assert requests.get(f"{url}/server_info", timeout=60).json()["sfi"] == {"refusal": reason, "statement": None}
     assert f"SFI requests will be refused: {reason}" in log.read_text()
 
 
