@@ -14,9 +14,7 @@ from sfi_sglang.api.metrics import Metrics
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
 logger = logging.getLogger(__name__)
-LOGGED = (
-    "prompt_tokens", "inherited_tokens", "slow_steps", "fast_steps", "coverage", "agreement",
-)  # fmt: skip
+LOGGED = ("prompt_tokens", "inherited_tokens", "slow_steps", "fast_steps", "coverage", "agreement")
 
 
 class Reports:
