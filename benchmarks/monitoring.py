@@ -4,7 +4,8 @@
 
 Needs `prometheus` and `promtool` (Debian: apt-get install prometheus). Starts a server, or takes `--server`; drives
 chats of several turns with SFI and without; then asks Prometheus every expression of every panel, as Grafana would, and
-says which returned a number. `promtool check metrics` reads /metrics too.
+says which returned a number. `promtool check metrics` reads /metrics too. With `pip install grafana-foundation-sdk` the
+dashboard also goes through Grafana's types: what they do not know would be lost there.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -51,6 +53,37 @@ def expressions(dashboard: Path = DASHBOARD) -> list[tuple[str, str]]:
                 query = query.replace(variable, value)
             found.append((panel["title"], query))
     return found
+
+
+def unknown_to_grafana(board: dict[str, Any]) -> list[str] | None:
+    """Paths of what is lost on the way through Grafana's types; None where they are not installed."""
+    try:
+        encoder = import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder()
+    except ImportError:
+        return None
+
+    def lost(kind: str, given: Any) -> list[str]:
+        module, _, name = kind.rpartition(".")
+        model = getattr(import_module(f"grafana_foundation_sdk.models.{module}"), name)
+        return list(differences(given, json.loads(encoder.encode(model.from_json(given))), kind))
+
+    found = lost("dashboard.Dashboard", board)
+    for panel in board["panels"]:
+        found += lost(f"{panel['type']}.Options", panel.get("options", {}))
+        found += [path for target in panel["targets"] for path in lost("prometheus.Dataquery", target)]
+    return found
+
+
+def differences(one: Any, other: Any, path: str) -> Iterator[str]:
+    """Where `other` lacks what `one` has."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key, value in one.items():
+            yield from differences(value, other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(*pair, f"{path}[{index}]")
+    elif one != other:
+        yield path
 
 
 def metric_names(query: str) -> set[str]:
@@ -157,12 +190,15 @@ def main(
     table = Table("panel", "series", "first value")
     for panel, _, values in rows:
         table.add_row(panel, str(len(values)), f"{values[0]:.4g}" if values else "[red]none")
+    unknown = unknown_to_grafana(json.loads(DASHBOARD.read_text()))
     console.print(table, f"Prometheus {version}; promtool on our metrics: {problems or 'nothing'}")
+    console.print(f"unknown to Grafana's types: {'not asked' if unknown is None else unknown or 'nothing'}")
     if out:
         result = {
             **provenance(),
             "prometheus": version,
             "promtool": problems,
+            "unknown_to_grafana": unknown,
             "rows": [dict(zip(("panel", "query", "values"), row, strict=True)) for row in rows],
             "histograms": histograms,
         }
