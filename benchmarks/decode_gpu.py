@@ -7,6 +7,8 @@ Weights are dummies (`--load-format dummy`), so sentences mean nothing: refreshe
 attention out (no_prefill/), unless `--attention` names the backend of both; the keys are what dummy weights give.
 Models that mix kinds of layers need that; models/ has the shapes of two. Times are read off the token stream at the
 client, while all requests of the batch decode and over whole periods: a step's time is the median over the requests.
+With `--exact CHANCE` the server serves `exact` requests too, whose drafts pass by lot: dummy weights have no acceptance
+of their own. Their time is that of a token.
 """
 
 import asyncio
@@ -28,6 +30,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.plots import plot_decode
+from sfi_sglang.api.exact import ALGORITHM, CHANCE_ENV
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.api.settings import EXECUTORS
 from sfi_sglang.client.provenance import provenance
@@ -55,7 +58,18 @@ class Cell:
     context: int
     mode: str
     runs: list[list[float]] = field(default_factory=list)
-    slow_steps: list[int] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def slow_steps(self) -> list[int]:
+        """Of each request."""
+        return [report.get("slow_steps", 0) for report in self.reports]
+
+    @property
+    def accepted(self) -> float | None:
+        """Share of the drafts."""
+        drafted, accepted = (sum(r.get(f"{name}_tokens", 0) for r in self.reports) for name in ("drafted", "accepted"))
+        return round(accepted / drafted, 4) if drafted else None
 
     @property
     def mean(self) -> float:
@@ -68,6 +82,7 @@ class Cell:
         quantiles = {"p10": p10, "p50": p50, "p90": p90, "p99": p99, "min_run": min(means), "max_run": max(means)}
         slow = round(statistics.mean(self.slow_steps), 2) if self.slow_steps else 0
         case = {"batch": self.batch, "context": self.context, "mode": self.mode, "slow_steps_a_request": slow}
+        case |= {"accepted": self.accepted} if self.accepted is not None else {}
         return {**case, "ms_per_step": self.mean, **{name: round(float(v), 4) for name, v in quantiles.items()}}
 
 
@@ -86,18 +101,26 @@ async def stream(engine: Any, prompt: list[int], sfi: Options, tokens: int) -> A
         yield chunk["meta_info"]
 
 
-async def decode(engine: Any, prompts: list[list[int]], sfi: Options, tokens: int) -> tuple[list[Stamps], list[int]]:
-    """When each request's tokens came (seconds), and its slow steps."""
+async def decode(
+    engine: Any, prompts: list[list[int]], sfi: Options, tokens: int
+) -> tuple[list[Stamps], list[dict[str, Any]]]:
+    """When each request's tokens came (seconds), and its report, empty for a dense one."""
 
-    async def one(prompt: list[int]) -> tuple[Stamps, int]:
+    async def one(prompt: list[int]) -> tuple[Stamps, dict[str, Any]]:
         stamps: list[float] = []
         info: dict[str, Any] = {}
         async for info in stream(engine, prompt, sfi, tokens):
             stamps += [time.perf_counter()] * (info["completion_tokens"] - len(stamps))
-        return np.array(stamps), (info.get("sfi") or {}).get("slow_steps", 0)
+        return np.array(stamps), info.get("sfi") or {}
 
     replies = await asyncio.gather(*(one(prompt) for prompt in prompts))
-    return [stamps for stamps, _ in replies], [slow for _, slow in replies]
+    return [stamps for stamps, _ in replies], [report for _, report in replies]
+
+
+def token_times(stamps: list[Stamps]) -> list[float]:
+    """Milliseconds a token of each request, while all of them decode: tokens that come in groups have no steps."""
+    begin, end = max(came[WARM_UP] for came in stamps), min(came[-1] for came in stamps)
+    return [(end - begin) * 1e3 / int(((came > begin) & (came <= end)).sum()) for came in stamps]
 
 
 def step_times(stamps: list[Stamps], period: int) -> list[float]:
@@ -139,6 +162,7 @@ def main(
     recents: Annotated[str, typer.Option(help="recent tokens that fast steps see")] = str(SFIOptions().recent),
     tokens: Annotated[int, typer.Option(help="decoded tokens per run")] = 168,
     repeats: int = 3,
+    exact: Annotated[float | None, typer.Option(help="chance that a draft of an `exact` request passes")] = None,
     stock: Annotated[bool, typer.Option(help="plain SGLang instead: dense only")] = False,
     executor: Annotated[str, typer.Option(help=f"of the sparse steps: {', '.join(EXECUTORS)}")] = "auto",
     attention: Annotated[str | None, typer.Option(help="SGLang's backend of prefill and dense decode, say fa3")] = None,
@@ -156,7 +180,12 @@ def main(
                 modes[f"sfi/{length}{told}{name}"] = {**options, "repair": repair}
     period = math.lcm(*lengths)  # of all modes together
     os.environ[EXECUTOR_ENV] = executor
-    engine = launch(model, stock, attention, json.loads(engine_arguments))
+    arguments = json.loads(engine_arguments)
+    if exact is not None:
+        os.environ[CHANCE_ENV] = str(exact)
+        arguments["speculative_algorithm"] = ALGORITHM
+        modes[f"exact, chance {exact}"] = {"budget": budget, "recent": windows[0], "exact": True}
+    engine = launch(model, stock, attention, arguments)
     rng = random.Random(1)
     cells: list[Cell] = []
     loop = asyncio.get_event_loop()
@@ -171,9 +200,10 @@ def main(
             bar.advance(task)
             for _ in range(repeats):
                 for name, sfi in modes.items():
-                    stamps, slow = loop.run_until_complete(decode(engine, prompts, sfi, tokens))
-                    row[name].runs.append(step_times(stamps, period))
-                    row[name].slow_steps += slow
+                    stamps, reports = loop.run_until_complete(decode(engine, prompts, sfi, tokens))
+                    groups = bool(sfi and "exact" in sfi)
+                    row[name].runs.append(token_times(stamps) if groups else step_times(stamps, period))
+                    row[name].reports += reports
                     bar.advance(task)
             cells += row.values()
             dense = row["dense"].mean
@@ -187,20 +217,25 @@ def main(
             engine.flush_cache()
             time.sleep(1)
     engine.shutdown()
-    table = Table("batch x context", "mode", "ms/step", "p50", "p90", "p99", "x dense", "slow steps a request")
+    table = Table(
+        "batch x context", "mode", "ms/step", "p50", "p90", "p99", "x dense", "slow steps a request", "accepted"
+    )
     dense_of = {(c.batch, c.context): c.mean for c in cells if c.mode == "dense"}
     for cell in cells:
         s = cell.summary()
         ratio = dense_of[cell.batch, cell.context] / cell.mean
         numbers = (f"{s[name]:.2f}" for name in ("ms_per_step", "p50", "p90", "p99"))
         share = f"{statistics.mean(cell.slow_steps):.1f} of {tokens - 1}" if cell.mode != "dense" else ""
-        table.add_row(f"{cell.batch} x {cell.context}", cell.mode, *numbers, f"{ratio:.2f}", share)
+        table.add_row(
+            f"{cell.batch} x {cell.context}", cell.mode, *numbers, f"{ratio:.2f}", share, f"{cell.accepted or ''}"
+        )
     console.print(table)
     if out:
         settings = {"model": Path(model).name, "budget": budget, "tokens": tokens, "repeats": repeats, "stock": stock}
         settings |= {
             "executor": executor,
             "repairs": repairs,
+            "exact": exact,
             "recents": windows,
             "attention": attention or "flashinfer",
         }

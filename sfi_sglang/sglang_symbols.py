@@ -74,6 +74,23 @@ CACHE_STATES = f"{SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache.supports_
 KEPT_STATES = f"{SRT}.mem_cache.cache_init_params.CacheInitParams.enable_mamba_extra_buffer"
 PROTECTED_LENGTH = f"{SRT}.managers.schedule_batch.ReqKvInfo.cache_protected_len"
 
+# Of `exact` (integration/speculation.py); without them SFI requests are served and `exact` alone is refused.
+SPECULATION = f"{SRT}.speculative.spec_info.SpeculativeAlgorithm"
+SPEC_REGISTER, SPEC_FUTURES = f"{SPECULATION}.register", f"{SPECULATION}.create_future_map"
+SPEC_CLASS = f"{SRT}.speculative.spec_registry.CustomSpecAlgo"
+SPEC_INPUT, SPEC_STATE = (
+    f"{SRT}.speculative.spec_info.SpecInput",
+    f"{SRT}.speculative.spec_info.SpecInputType.UNO_STATE",
+)
+SPEC_WORKER = f"{SRT}.speculative.base_spec_worker.BaseSpecWorker"
+SPEC_READ = f"{SPEC_WORKER}.on_verify_complete_cpu"
+SPEC_PREPARE = f"{SRT}.speculative.spec_utils.spec_prepare_for_decode"
+SPEC_NEEDED = f"{SRT}.managers.schedule_batch.ScheduleBatch._new_tokens_required_next_decode_spec_v2"
+ALLOC_SLOTS = f"{SRT}.mem_cache.allocation.alloc_token_slots"
+FINISH_STATE = f"{SRT}.managers.schedule_batch.Req.update_finish_state"
+STREAM_ACCEPT = f"{SRT}.managers.scheduler_components.output_streamer._GenerationStreamAccumulator.accept"
+KV_MOVES = f"{KV_POOL}._init_kv_copy_and_warmup"
+
 # Wrapped where it is there; without it requests are served as well, only later (integration/token_cache.py).
 PROMPT_ENCODE = f"{SRT}.entrypoints.openai.parallel_prompt_encode.parallel_prompt_encode"
 
@@ -99,6 +116,10 @@ SERVER_TARGETS = (
     INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, WINDOW_SLOTS, LINE_POOL,
     STATE_POOL, STATE_LINES, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
     PARALLEL, POOL_ROW, NEW_WEIGHTS,
+)  # fmt: skip
+EXACT_TARGETS = (
+    SPEC_REGISTER, SPEC_FUTURES, SPEC_CLASS, SPEC_INPUT, SPEC_STATE, SPEC_WORKER, SPEC_READ, SPEC_PREPARE, SPEC_NEEDED,
+    ALLOC_SLOTS, FINISH_STATE, STREAM_ACCEPT, KV_MOVES,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
 OPTIONAL_TARGETS = (PROMPT_ENCODE,)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from sfi_sglang.api import exact
 from sfi_sglang.api.options import SFIOptions, parse_sfi
 from sfi_sglang.api.settings import Settings, switched_on
 
@@ -113,7 +114,7 @@ def refusal_of(server_args: Any, problems: Sequence[str]) -> str | None:
     for size in UNTRIED_SIZES:
         if (getattr(server_args, size, None) or 1) > 1:
             return f"--{size.replace('_', '-')} is above 1"
-    if server_args.speculative_algorithm:
+    if server_args.speculative_algorithm and not exact.started_for(server_args):
         return "speculative decoding is on"
     if server_args.pp_size > 1:
         return "pipeline parallelism is on"

@@ -13,6 +13,8 @@ REQUEST_COUNTERS = {
     "inherited_tokens": "Prompt tokens covered by memory inherited from an earlier request",
     "checked_tokens": "Tokens of fast steps that slow steps computed anew",
     "agreed_tokens": "Checked tokens that full attention ranks first",
+    "drafted_tokens": "Tokens that exact requests drafted and full attention verified",
+    "accepted_tokens": "Drafted tokens that full attention would have chosen",
 }
 STORE_COUNTERS = {
     "memory_published": "Selected memories left to later requests",

@@ -73,6 +73,7 @@ class SFIOptions(_Strict):
         "fresh", description="what to do with memory inherited from an earlier request (selection/reuse.py)"
     )
     repair: bool = Field(True, description="refreshes compute the K and V of the fast steps before them anew, densely")
+    exact: bool = Field(False, description="fast steps draft, refreshes verify: the reply is the dense one")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
     queries: int = Field(4, ge=1, le=PROMPT_QUERIES, description="prompt tokens that choose first (W)")
     fast: Literal["memory", "oracle", "pages"] = Field(

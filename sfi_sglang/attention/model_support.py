@@ -42,8 +42,10 @@ def survey(runner: Any, executor: str) -> CoveredLayers:
 
 
 def repairs(runner: Any) -> bool:
-    """May a slow row compute earlier tokens anew? Not where a window or a state has left its first tokens since."""
-    return type(runner.token_to_kv_pool) is symbols.resolve(symbols.KV_POOL)
+    """May a slow row compute earlier tokens anew? Not where a window or a state has left its first tokens since, or
+    where a position is more than a number."""
+    plain = type(runner.token_to_kv_pool) is symbols.resolve(symbols.KV_POOL)
+    return plain and not runner.model_config.model_is_mrope
 
 
 def sinks_of(arguments: Mapping[str, Any]) -> torch.Tensor | None:

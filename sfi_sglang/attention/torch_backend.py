@@ -89,8 +89,8 @@ class SFITorchBackend(TorchNativeAttnBackend):
         if state is not None and row.step is Step.SLOW:
             if state.selection is not None:
                 found.old_visible = self._visible_positions(state, length, slots.device)
-            found.candidates = reuse.inherited_candidates(state.inherited, state.options, length)
-            found.refresh = state.begin_refresh(length)
+            found.candidates = reuse.inherited_candidates(state.inherited, state.options, row.settled or length)
+            found.refresh = state.begin_refresh(row.settled or length)
         return found
 
     def _visible_positions(self, state: RequestState, length: int, device: torch.device) -> Tensor:

@@ -26,7 +26,8 @@ from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
 from sfi_sglang.attention.workspace import Workspace, free_bytes, limits_of
 from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.wide import tile_tokens
-from sfi_sglang.scheduling.step_planner import REPAIR_ROWS, REPAIR_TOKENS, RowPlan, Step, StepPlanner, repairs_of
+from sfi_sglang.scheduling.pass_room import REPAIR_ROWS, REPAIR_TOKENS
+from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
@@ -96,7 +97,7 @@ class SFITritonBackend(StockProxy):
         if steps == {Step.FAST} and self.attention[FAST].fits(sum(map(_visible, self.rows))):
             self.variant = FAST
         else:
-            self.variant = MIXED if steps & {Step.FAST, Step.SLOW} else DENSE
+            self.variant = MIXED if self.planner.sparse else DENSE
         return self.variant
 
     def shared_read_ends(self, fm: Any) -> Any:
@@ -160,7 +161,7 @@ class SFITritonBackend(StockProxy):
                     state.failure = NO_LINE
                 if isinstance(selection, DeviceSelection):
                     stages = stage_mask(state.options.selector)
-                    self.metadata.refresh(i, state.begin_refresh(row.length), selection.line, stages)
+                    self.metadata.refresh(i, state.begin_refresh(row.settled or row.length), selection.line, stages)
         tail = len(self.rows)
         for i, _, repair in repairs_of(self.rows):
             self.metadata.repair(i, tail, repair.positions)

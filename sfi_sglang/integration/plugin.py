@@ -1,6 +1,5 @@
 """The plugin: what it hooks into each process of SGLang (integration/entry.py calls `register`)."""
 
-import dataclasses
 import logging
 import os
 from collections.abc import Callable
@@ -9,14 +8,14 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sfi_sglang import sglang_symbols as symbols
-from sfi_sglang.api import admission, refusal
+from sfi_sglang.api import admission, exact, refusal
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import Unsupported
 from sfi_sglang.integration import doors, server_args
+from sfi_sglang.integration.passes import Passes
 from sfi_sglang.integration.prompt_tokens import PromptTokens
 from sfi_sglang.integration.reports import Reports
-from sfi_sglang.integration.wide_pass import WidePass
-from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
+from sfi_sglang.scheduling.step_planner import StepPlanner
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
 logger = logging.getLogger(__name__)
@@ -39,13 +38,15 @@ class Plugin:
             self.settings = Settings()
             self.problems.append(str(error))
         self.planner = StepPlanner(SnapshotStore(self.settings.store_bytes))
-        self.backend: Any = None  # SFITritonBackend, if it serves this process
+        self.passes = Passes(self.planner)
         self.schedulers: str | None = "its schedulers have not said that they serve SFI"  # why SFI cannot run there
         self.reports = Reports(self.planner.store)
         self.prompt_tokens = PromptTokens(lambda: self.settings.tokenizer_cache_bytes)
 
     def install(self) -> None:
-        for install in (self._add_flags, self._add_backends, self._add_admission, self._add_scheduling):
+        for install in (
+            self._add_flags, self._add_backends, self._add_admission, self._add_scheduling, self._add_speculation,
+        ):  # fmt: skip
             try:
                 install()
             except Exception as error:  # SGLang would only log it, and SFI requests would run dense
@@ -102,7 +103,7 @@ class Plugin:
         except Unsupported as reason:
             logger.error("SFI requests will be refused: %s", reason)
             self.planner.refusal = str(reason)
-            self.backend = None
+            self.passes.backend = None
             return original(runner, stock)
         return wrapped
 
@@ -119,9 +120,9 @@ class Plugin:
             return SFITorchBackend(runner, layers, self.planner)
         from sfi_sglang.attention.triton_backend import SFITritonBackend
 
-        self.backend = SFITritonBackend(runner, stock, layers, self.planner, self.settings)
-        self.planner.evidence_tokens = self.backend.limits.evidence_tokens
-        return self.backend
+        self.passes.backend = backend = SFITritonBackend(runner, stock, layers, self.planner, self.settings)
+        self.planner.evidence_tokens = backend.limits.evidence_tokens
+        return backend
 
     def prefix_cache(self, context: Any) -> Any:
         """`--radix-cache-backend sfi`."""
@@ -179,6 +180,8 @@ class Plugin:
             obj.sampling_params, options = admission.admitted(params, self.settings, reason)
             if options:
                 admission.check_request(obj, ids, embeds is not None, manager.model_config.vocab_size)
+            if options and options.exact:
+                exact.check(params, obj, manager.server_args)
 
     def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
         """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""
@@ -195,10 +198,10 @@ class Plugin:
 
     def _add_scheduling(self) -> None:
         self._hook(symbols.INIT_INFO, self.say_ready, HookType.AFTER)
-        self._hook(symbols.RUN_BATCH, self.plan_batch, HookType.BEFORE)
+        self._hook(symbols.RUN_BATCH, self.passes.plan_batch, HookType.BEFORE)
         self._hook(symbols.NEW_WEIGHTS, lambda *_, **__: self.planner.store.clear(), HookType.BEFORE)
-        self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
-        self._hook(symbols.EAGER_LOAD, self.load_eager, HookType.AROUND)
+        self._hook(symbols.MODEL_FORWARD, self.passes.forward, HookType.AROUND)
+        self._hook(symbols.EAGER_LOAD, self.passes.load_eager, HookType.AROUND)
         self._hook(symbols.META_INFO, self.reports.attach_report, HookType.AROUND)
         for stream in (symbols.CHAT_STREAM, symbols.COMPLETION_STREAM):
             self._hook(stream, self.reports.report_in_stream, HookType.AFTER)
@@ -211,39 +214,20 @@ class Plugin:
             HookRegistry.register(symbols.RESPONSE_INFO, self.reports.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
 
+    def _add_speculation(self) -> None:
+        """`--speculative-algorithm SFI`, for `exact`."""
+        if missing := symbols.missing(symbols.EXACT_TARGETS):
+            logger.warning("sfi: `exact` will be refused: this SGLang has no `%s`", "`, `".join(missing))
+            return
+        from sfi_sglang.integration import speculation
+
+        speculation.install(self.passes)
+
     def say_ready(self, info: dict[str, Any], scheduler: Any) -> dict[str, Any]:
         """AFTER Scheduler.get_init_info: what a scheduler tells the process of the doors when it is ready."""
         self.planner.read_vocabulary(scheduler.tokenizer)
         return {**info, "sfi": {"refusal": self.planner.refusal}}
 
-    def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
-        """BEFORE Scheduler.run_batch. An error here may cost the SFI requests of the batch, never the server."""
-        try:
-            if self.backend is not None:
-                self.planner.pass_rows = self.backend.pass_rows
-            self.planner.plan(batch)
-        except Exception as error:
-            logger.exception("SFI planning failed")
-            self.planner.abort(batch, f"sfi: planning failed: {error!r}")
-
-    def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """AROUND ModelRunner.forward: slow rows repair their segment in rows behind the requests'."""
-        repairs = repairs_of(self.planner.rows_for(batch.rids, batch.batch_size))
-        wide = WidePass.of(runner, batch, repairs) if repairs else None
-        if wide is None:
-            if repairs:
-                self.planner.drop_repairs()
-            return original(runner, batch, *args, **kwargs)
-        output = original(runner, wide.batch, *args, **kwargs)
-        wide.finish(output, batch.input_ids)
-        return output
-
-    def load_eager(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """AROUND EagerRunner.load_batch: its input buffers have a row a request."""
-        if getattr(batch, "sfi_rows_added", 0):
-            return dataclasses.replace(batch)
-        return original(runner, batch, *args, **kwargs)
-
     def graph_variants(self, original: Callable[[Any], Any], hf_config: Any) -> Any:
         """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
-        return self.backend or original(hf_config)
+        return self.passes.backend or original(hf_config)

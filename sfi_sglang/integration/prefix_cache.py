@@ -29,7 +29,8 @@ class SFIRadixCache(UnifiedRadixCache):
         """The shared tree stays exact: of an SFI request it gets the leading tokens whose K and V a dense pass would
         have given, so that nobody reads approximate ones. A recurrent state is of the request's end, unless SGLang
         keeps earlier ones (`extra_buffer`): where the end is approximate, the tree gets nothing."""
-        if (state := getattr(req, "sfi", None)) is not None and state.exact < up_to:
+        state = getattr(req, "sfi", None)
+        if state is not None and not state.options.exact and state.exact < up_to:
             up_to = max(state.exact, req.kv.cache_protected_len)
             if self.supports_mamba() and not (self.enable_mamba_extra_buffer and req.finished()):
                 up_to = 0

@@ -2,7 +2,8 @@
 
 The added rows share their request's line of `req_to_token` and write K and V into the slots that these tokens have
 already; nobody else uses those before the request is released. SGLang itself runs decode rows beyond the requests in
-beam search (srt/managers/beam_search).
+beam search (srt/managers/beam_search). Where a request drafts, these tokens are its drafts, and what the rows choose is
+what verifies them.
 """
 
 import dataclasses
@@ -12,27 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfi_sglang.scheduling.step_planner import Repair, RowPlan
+from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
+from sfi_sglang.scheduling.step_planner import ON_DEVICE, Repair, RowPlan
 
 Repairs = list[tuple[int, RowPlan, Repair]]
-ON_DEVICE = -1  # in place of an id that only the device knows: the input token of the row that repairs
 PER_TOKEN = ("mrope_positions", "input_embeds", "encoder_lens")  # where a row is more than its token
 
 
 @dataclass(frozen=True)
 class WidePass:
-    """batch: SGLang's ForwardBatch with the added rows. own: rows of requests. requests, following: int64, of each
-    added row, the row that repairs it and the id after its token."""
+    """batch: SGLang's ForwardBatch with the added rows. own: rows of requests. requests, places, following: int64, see
+    Checked."""
 
     batch: Any
     own: int
     repairs: Repairs
     requests: Tensor
+    places: Tensor
     following: Tensor
 
     @classmethod
-    def of(cls, runner: Any, batch: Any, repairs: Repairs) -> "WidePass | None":
-        """None where the batch cannot be widened: LoRA, M-RoPE, embeddings."""
+    def of(cls, runner: Any, batch: Any, repairs: Repairs, drafts: DraftTokens | None) -> "WidePass | None":
+        """None where the batch cannot be widened: LoRA, M-RoPE, embeddings. drafts: where a request drafts."""
         if batch.lora_ids is not None and any(name is not None for name in batch.lora_ids):
             return None
         if any(getattr(batch, name, None) is not None for name in PER_TOKEN):
@@ -40,32 +42,39 @@ class WidePass:
         if batch.batch_size != len(batch.rids) or batch.input_ids.shape[0] != batch.batch_size:  # beams
             return None
         rows = [
-            (index, position, token, after)
-            for index, _, repair in repairs
-            for position, token, after in zip(
-                repair.positions, repair.tokens, [*repair.following, ON_DEVICE], strict=False
+            (index, position, token, after, place if row.settled else -1)
+            for index, row, repair in repairs
+            for place, (position, token, after) in enumerate(
+                zip(repair.positions, repair.tokens, [*repair.following, ON_DEVICE], strict=False)
             )
         ]
         host = torch.tensor(rows).T.contiguous()
         device = batch.input_ids.device
         if device.type == "cuda":
             host = host.pin_memory()  # a copy from other memory would wait for the passes under way
-        requests, positions, tokens, following = host.to(device, non_blocking=True)
+        requests, positions, tokens, following, places = host.to(device, non_blocking=True)
+        after = batch.input_ids[requests]
+        if drafts is not None:
+            lines = batch.req_pool_indices[requests]
+            after = drafts.at(lines, positions + 1)
+            tokens = torch.where(tokens == ON_DEVICE, drafts.at(lines, positions), tokens)
+        following = torch.where(following == ON_DEVICE, after, following)
         wide = _widened(runner, batch, host[1], requests, positions, tokens)
-        return cls(wide, batch.batch_size, repairs, requests, following)
+        return cls(wide, batch.batch_size, repairs, requests, places, following)
 
-    def finish(self, output: Any, input_ids: Tensor) -> None:
-        """Take the added rows out of the output; the requests know now that they are exact, and where the number of
-        tokens is that dense attention would have chosen too. input_ids: of the requests."""
+    def finish(self, output: Any) -> Checked:
+        """Take the added rows out of the output. Requests that do not draft know now that they are exact, and where the
+        number of tokens is that dense attention would have chosen too."""
         logits = output.logits_output.next_token_logits
         output.logits_output.next_token_logits = logits[: self.own]
         choices = logits[self.own : self.own + len(self.requests)].argmax(-1)
-        following = torch.where(self.following == ON_DEVICE, input_ids[self.requests], self.following)
         alike = torch.zeros(self.own, dtype=torch.int64, device=choices.device)
-        alike.index_add_(0, self.requests, (choices == following).long())
+        alike.index_add_(0, self.requests, (choices == self.following).long())
         for index, row, repair in self.repairs:
-            assert row.state is not None
-            row.state.repaired(row.length, repair.positions.stop, alike[index])
+            if not row.settled:
+                assert row.state is not None
+                row.state.repaired(row.length, repair.positions.stop, alike[index])
+        return Checked(self.requests, self.places, choices, self.following)
 
 
 def _widened(runner: Any, batch: Any, host: Tensor, requests: Tensor, positions: Tensor, tokens: Tensor) -> Any:

@@ -7,7 +7,9 @@ import torch
 from sglang.srt.runtime_context import get_parallel
 from torch import Tensor
 
+from sfi_sglang.api.exact import chance
 from sfi_sglang.api.options import SFIOptions, parse_sfi
+from sfi_sglang.scheduling.drafting import Drafting
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.selection.snapshot_store import Inherited, SnapshotStore, block_hashes, namespace
 from sfi_sglang.selection.table import Selection
@@ -44,7 +46,9 @@ class RequestState:
         0, 0 without a selection.
     observed: context length at each refresh that had an old selection, and so has a coverage.
     exact: leading tokens of the context whose K and V are what a dense pass gives. A fast step's are approximate from
-        the second layer on, and so is whatever later reads them.
+        the second layer on, and so is whatever later reads them. Not kept where `exact` is asked for: there whatever is
+        committed is exact.
+    drafting: where `exact` is asked for.
     query_tail: layer -> last prompt queries [<= W, heads, D].
     steps: one per launched decode step, 1 slow, 0 fast.
     coverage: sums of coverage and recall [layers, KV heads, 2] and their number, of selections that are gone.
@@ -63,6 +67,7 @@ class RequestState:
     recent_start: int = 0
     observed: list[int] = field(default_factory=list)
     exact: int = 0
+    drafting: Drafting = field(default_factory=Drafting)
     query_tail: dict[int, Tensor] = field(default_factory=dict)
     steps: bytearray = field(default_factory=bytearray)
     coverage: tuple[Tensor | None, int] = (None, 0)
@@ -125,7 +130,7 @@ class RequestState:
             self.agreed = alike, checked
             self.selection.release()
         self.selection = self.inherited = None
-        self.count = self.recent_start = 0
+        self.count = self.recent_start = self.drafting.pending = 0
         self.observed.clear()
         self.checked.clear()
         self.query_tail.clear()
@@ -159,8 +164,8 @@ class RequestState:
 
     def summary(self, outputs: int) -> dict[str, Any]:
         """The response's `meta_info["sfi"]`. The first of `outputs` tokens comes from the prefill, and overlap
-        scheduling may have launched one step more than was used."""
-        used = self.steps[: max(outputs - 1, 0)]
+        scheduling may have launched one step more than was used; `exact` has steps that give no token."""
+        used = self.steps if self.options.exact else self.steps[: max(outputs - 1, 0)]
         slow = sum(used)
         total, observed = self.coverage
         by_head = None if total is None else total / observed
@@ -179,6 +184,9 @@ class RequestState:
             "checked_tokens": checked,
             "agreed_tokens": alike,
         }
+        if self.options.exact:
+            summary |= {"drafted_tokens": self.drafting.drafted, "accepted_tokens": self.drafting.accepted}
+            summary |= {} if chance() is None else {"accepted_by_chance": chance()}
         if self.options.detail:
             summary["refreshes"] = [0, *(step + 1 for step, slow in enumerate(used) if slow)]
             heads = [] if by_head is None else by_head[..., 0].tolist()

@@ -1,13 +1,13 @@
 """The host's decision for one forward pass: which rows are dense, fast or slow."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from sfi_sglang.api.options import EVIDENCE_PAGE, evidence_pages
+from sfi_sglang.scheduling.drafting import MOST_DRAFTS
+from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import RequestState, requested, state_of
 from sfi_sglang.scheduling.segments import Vocabulary
 from sfi_sglang.selection.snapshot_store import SnapshotStore
@@ -26,15 +26,27 @@ class RowPlan:
     length: int  # context tokens after this pass
     state: RequestState | None = None
     req_pool_index: int = -1  # of a prompt, its line of SGLang's req_to_token
-    repair: "Repair | None" = None  # of a slow row
+    repair: "Repair | None" = None  # of a row that attends to everything
+    settled: int = 0  # `exact`: those of `length` that stay even if every draft is rejected; else 0
+    pending: int = 0  # `exact`: drafts when the pass begins
+
+    @property
+    def drafts(self) -> bool:
+        """Is what it gives only a draft?"""
+        return self.settled > 0 and self.step is Step.FAST
+
+    @property
+    def verifies(self) -> int:
+        """Drafts."""
+        return len(self.repair.tokens) if self.repair is not None and self.settled else 0
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Tokens whose K and V a slow row computes anew in its own pass, now that it attends to everything anyway.
+    """Tokens whose K and V a row computes anew in its own pass, now that it attends to everything anyway.
 
     start: first position; the tokens before it are exact. tokens: ids at the positions from there on. following: id
-    after each of them, for all but the last if that is the row's input token, which only the device knows.
+    after each of them, for all but the last if that is the row's input token. ON_DEVICE: only the device knows.
     """
 
     start: int
@@ -46,11 +58,8 @@ class Repair:
         return range(self.start, self.start + len(self.tokens))
 
 
+ON_DEVICE = -1  # in place of a token's id
 DENSE_ROW = RowPlan(Step.DENSE, 0)
-
-
-REPAIR_ROWS = 8  # of one pass
-REPAIR_TOKENS = 63  # of one row
 
 
 def repairs_of(rows: Sequence[RowPlan]) -> list[tuple[int, RowPlan, Repair]]:
@@ -74,7 +83,7 @@ class StepPlanner:
     @property
     def sparse(self) -> bool:
         """Does the pass at hand have a row that needs our kernels?"""
-        return any(row.step in (Step.FAST, Step.SLOW) for row in self.rows)
+        return any(row.step in (Step.FAST, Step.SLOW) or row.repair is not None for row in self.rows)
 
     def read_vocabulary(self, tokenizer: Any) -> None:
         """Decode the vocabulary once, at the server's start. With a tokenizer that cannot, SFI requests are refused."""
@@ -84,11 +93,13 @@ class StepPlanner:
             self.vocabulary = Vocabulary([])
             self.refusal = f"the tokenizer cannot decode its vocabulary: {error!r}"
 
-    def plan(self, batch: Any) -> None:
-        """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched."""
+    def plan(self, batch: Any, lengths: Sequence[int]) -> None:
+        """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched. lengths: of the contexts
+        after it, drafts left out."""
         assert self.vocabulary is not None
         decode = batch.forward_mode.is_decode()
-        spare = 0 if not self.repairs else self.pass_rows and self.pass_rows - len(batch.reqs)
+        widened = self.repairs and all(req.lora_id is None for req in batch.reqs)
+        spare = 0 if not widened else self.pass_rows and self.pass_rows - len(batch.reqs)
         room = PassRoom(self.evidence_tokens, spare)
         self.rids = [req.rid for req in batch.reqs]
         self.rows = [DENSE_ROW] * len(batch.reqs)
@@ -101,8 +112,10 @@ class StepPlanner:
                 continue
             if state.failure is not None:
                 abort(req, state.failure)
-            if decode:
-                self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
+            if decode and state.options.exact:
+                self.rows[i] = plan_exact(state, lengths[i], room, req.sampling_params.max_new_tokens)
+            elif decode:
+                self.rows[i] = plan_decode(state, req.output_ids, lengths[i], room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
                 row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
@@ -116,6 +129,8 @@ class StepPlanner:
         for req in batch.reqs:
             if requested(req):
                 abort(req, message)
+                if (state := getattr(req, "sfi", None)) is not None:
+                    state.drafting.pending = 0
 
     def drop_repairs(self) -> None:
         """The pass cannot take more rows than it has requests."""
@@ -137,29 +152,6 @@ def abort(req: Any, message: str) -> None:
     req.to_finish = FINISH_ABORT(message, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
 
 
-class PassRoom:
-    """What slow rows share in one decode step: space for evidence, and rows for tokens to repair. A refresh that finds
-    too little waits for the next step, where it comes first; None: there is no limit."""
-
-    def __init__(self, evidence_tokens: int | None, spare_rows: int | None = None) -> None:
-        self.evidence = math.inf if evidence_tokens is None else evidence_tokens
-        self.rows = math.inf if spare_rows is None else max(spare_rows, 0)
-        self.repairs = 0
-
-    def take(self, state: RequestState, length: int) -> int | None:
-        """Reserve what a refresh at a context of `length` tokens needs. Returns how many tokens it may repair, None if
-        it has to wait."""
-        need = evidence_pages(state.options.candidates(length)) * EVIDENCE_PAGE
-        wanted = min(length - 1 - state.exact, REPAIR_TOKENS) if state.options.repair else 0
-        if need > self.evidence or (wanted > self.rows and self.repairs) or self.repairs == REPAIR_ROWS:
-            return None
-        count = int(min(wanted, self.rows))
-        self.evidence -= need
-        self.rows -= count
-        self.repairs += count > 0
-        return count
-
-
 def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: PassRoom) -> RowPlan:
     """One decode step of a request whose context, input token included, is `length` tokens."""
     options, step, repair = state.options, Step.DENSE, None
@@ -177,6 +169,29 @@ def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: 
     if step is not Step.FAST and state.exact == length - 1:
         state.exact = length
     return RowPlan(step, length, state, repair=repair)
+
+
+def plan_exact(state: RequestState, settled: int, room: PassRoom, most_outputs: int) -> RowPlan:
+    """One decode step of a request that shall answer as a dense one. settled: its tokens that stay, the one after the
+    last verification included. A fast step drafts; a step that attends to everything verifies what was drafted."""
+    options, drafting = state.options, state.drafting
+    pending, longest = (
+        drafting.pending,
+        min(MOST_DRAFTS, most_outputs - (settled - state.prompt_tokens) - 1, room.spare),
+    )
+    selects = settled > options.dense_limit and options.policy != "never"
+    can_draft = settled > options.dense_limit and (state.selection is not None or not selects)
+    wait = can_draft and pending < min(drafting.length(), longest)
+    count = None if wait else room.take_rows(pending, whole=pending < longest)
+    if count is None:
+        drafting.pending += 1
+        state.steps.append(False)
+        return RowPlan(Step.FAST, settled + pending, state, settled=settled, pending=pending)
+    drafting.pending = 0
+    state.steps.append(True)
+    step = Step.SLOW if selects and room.take_evidence(state, settled) else Step.DENSE
+    repair = Repair(settled - 1, (ON_DEVICE,) * count, (ON_DEVICE,) * count) if count else None
+    return RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending)
 
 
 def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count: int) -> Repair | None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.decode_gpu import step_times
+from benchmarks.decode_gpu import step_times, token_times
 from benchmarks.profile_gpu import FEWEST, analyse, family
 
 
@@ -18,6 +18,12 @@ def test_only_steps_that_all_requests_share_count_and_whole_periods():
 def test_too_few_shared_steps_are_refused():
     with pytest.raises(ValueError, match="share fewer than 40 steps"):
         step_times([np.arange(30.0), np.arange(40.0)], 40)
+
+
+def test_tokens_in_groups_count_by_the_time_that_all_requests_share():
+    early = np.repeat(np.arange(40) * 0.030, 6)  # 5 ms a token
+    late = np.repeat(0.1 + np.arange(40) * 0.030, 3)
+    assert token_times([early, late]) == pytest.approx([5.0, 10.0], rel=0.05)
 
 
 def test_a_profile_counts_each_microsecond_of_a_step_once():

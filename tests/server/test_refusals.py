@@ -117,3 +117,10 @@ def test_a_session_is_refused(server):
     body = {"text": "Hi", "sampling_params": params, "session_params": {"id": "s"}}
     reply = requests.post(f"{server}/generate", json=body, timeout=60)
     assert reply.status_code == 400 and "sfi: sessions are not supported" in reply.text
+
+
+def test_exact_needs_a_server_that_was_started_for_it(server):
+    body = {"model": "m", "prompt": "Hi", "max_tokens": 1, "temperature": 0, "sfi": {"exact": True}}
+    reply = requests.post(f"{server}/v1/completions", json=body, timeout=60)
+    assert reply.status_code == 400 and reply.json()["param"] == "sfi.exact"
+    assert "start the server with --speculative-algorithm SFI" in reply.text

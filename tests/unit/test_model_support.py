@@ -102,7 +102,7 @@ def test_a_model_that_does_not_fit_is_refused(built, reason):
 
 def runner(
     architecture="MHA", pool=MHATokenToKVPool, dtype=torch.bfloat16, lines=ReqToTokenPool, layout="nhd", second=None,
-    whole=MHATokenToKVPool, stock="fa3", device="cuda", **shape,
+    whole=MHATokenToKVPool, stock="fa3", device="cuda", mrope=False, **shape,
 ):  # fmt: skip
     """As much of a ModelRunner as is looked at."""
     memory, rows = pool.__new__(pool), lines.__new__(lines)
@@ -110,7 +110,7 @@ def runner(
     if pool in (SWAKVPool, HybridLinearKVPool):
         memory.full_kv_pool = whole.__new__(whole)
         memory.full_kv_pool.kv_cache_layout = layout
-    config = SimpleNamespace(attention_arch=SimpleNamespace(name=architecture))
+    config = SimpleNamespace(attention_arch=SimpleNamespace(name=architecture), model_is_mrope=mrope)
     built = model(layer(0, **shape), *([layer(1, **second)] if second else []))
     return SimpleNamespace(
         model_config=config, model=built, token_to_kv_pool=memory, req_to_token_pool=rows,
@@ -208,6 +208,7 @@ def test_flashinfer_executor_refuses_sinks(monkeypatch):
 
 def test_tokens_are_computed_anew_in_plain_pools_alone():
     assert model_support.repairs(runner()) and not model_support.repairs(runner(pool=SWAKVPool))
+    assert not model_support.repairs(runner(mrope=True))
 
 
 def test_what_attention_would_leave_out_is_named():

@@ -52,7 +52,8 @@ def test_embeddings_of_equal_ids_share_no_memory(giver, taker):
 
 def planned(planner: StepPlanner, *reqs: SimpleNamespace) -> None:
     lengths = [len(IDS)] * len(reqs)
-    planner.plan(SimpleNamespace(forward_mode=MODE, reqs=list(reqs), prefix_lens=[0] * len(reqs), extend_lens=lengths))
+    batch = SimpleNamespace(forward_mode=MODE, reqs=list(reqs), prefix_lens=[0] * len(reqs), extend_lens=lengths)
+    planner.plan(batch, ())
 
 
 def test_a_tokenizer_that_cannot_decode_refuses_sfi_and_nothing_else():

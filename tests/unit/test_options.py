@@ -20,9 +20,8 @@ COUNT = "expected a whole number from 1 to 1048576, got"
 STAGES = (
     "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span, span8, span16, span64)"
 )
-OPTIONS = (
-    "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector, queries, fast, detail)"
-)
+NAMES = "budget, sink, recent, min_gap, max_segment, policy, carry, repair, exact, selector, queries, fast, detail"
+OPTIONS = f"(options: {NAMES})"
 
 
 @pytest.mark.parametrize(

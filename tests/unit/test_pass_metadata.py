@@ -12,9 +12,9 @@ from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions
 from sfi_sglang.attention import pass_metadata
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
+from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import PassRoom
 from sfi_sglang.selection.limits import FEWEST, SPARE, Limits
 from sfi_sglang.selection.table import DeviceSelection, SelectionTable
 

@@ -14,6 +14,7 @@ from sfi_sglang.integration.prompt_tokens import PromptTokens
 EVERYWHERE = (
     sglang_symbols.SERVER_TARGETS
     + sglang_symbols.APP_TARGETS
+    + sglang_symbols.EXACT_TARGETS
     + sglang_symbols.OPTIONAL_TARGETS
     + sglang_symbols.FRONTEND_TARGETS
 )
@@ -66,6 +67,7 @@ def arguments(**given):
         (arguments(dcp_size=2), "--dcp-size is above 1"),
         (arguments(dp_size=2), "--dp-size is above 1"),
         (arguments(speculative_algorithm="EAGLE"), "speculative"),
+        (arguments(speculative_algorithm="sfi"), None),
         (arguments(pp_size=2), "pipeline"),
     ],
 )

@@ -3,10 +3,10 @@
 import torch
 
 from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import RequestState, without_exclusion
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import (
-    PassRoom,
     Repair,
     Step,
     StepPlanner,

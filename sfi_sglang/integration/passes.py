@@ -1,0 +1,58 @@
+"""How the passes of one scheduler are planned and run."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
+from sfi_sglang.integration.wide_pass import WidePass
+from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
+
+logger = logging.getLogger(__name__)
+
+
+class Passes:
+    """backend: SFITritonBackend, if it serves this process. checked: the added rows of the last pass, if it had any."""
+
+    def __init__(self, planner: StepPlanner) -> None:
+        self.planner, self.drafts = planner, DraftTokens()
+        self.backend: Any = None
+        self.checked: Checked | None = None
+
+    def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
+        """BEFORE Scheduler.run_batch. Where a pass may give several tokens, SGLang knows the lengths of a decode pass
+        only later: there the worker plans it (integration/exact_worker.py)."""
+        decode = batch.forward_mode.is_decode()
+        if not decode or batch.spec_algorithm.is_none():
+            self.plan(batch, batch.seq_lens_cpu.tolist() if decode else ())
+
+    def plan(self, batch: Any, lengths: Sequence[int]) -> None:
+        """An error here may cost the SFI requests of the batch, never the server."""
+        try:
+            if self.backend is not None:
+                self.planner.pass_rows = self.backend.pass_rows
+            self.planner.plan(batch, lengths)
+        except Exception as error:
+            logger.exception("SFI planning failed")
+            self.planner.abort(batch, f"sfi: planning failed: {error!r}")
+
+    def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND ModelRunner.forward: slow rows repair or verify their segment in rows behind the requests'."""
+        self.checked = None
+        repairs = repairs_of(self.planner.rows_for(batch.rids, batch.batch_size))
+        drafts = self.drafts if any(row.settled for _, row, _ in repairs) else None
+        wide = WidePass.of(runner, batch, repairs, drafts) if repairs else None
+        if wide is None:
+            if repairs:
+                self.planner.drop_repairs()
+            return original(runner, batch, *args, **kwargs)
+        output = original(runner, wide.batch, *args, **kwargs)
+        self.checked = wide.finish(output)
+        return output
+
+    def load_eager(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND EagerRunner.load_batch: its input buffers have a row a request."""
+        if getattr(batch, "sfi_rows_added", 0):
+            return dataclasses.replace(batch)
+        return original(runner, batch, *args, **kwargs)

@@ -1,0 +1,34 @@
+"""How many tokens an `exact` request drafts before a dense pass verifies them, and what came of it."""
+
+from dataclasses import dataclass
+
+MOST_DRAFTS = 15  # of one verification
+LIKELY = 0.6  # chance that none of them is rejected
+MEMORY = 0.9  # weight that a verification leaves to those before it
+
+
+@dataclass
+class Drafting:
+    """
+    pending: drafts that no pass has verified, as the last launched pass leaves them.
+    drafted, accepted: of verified drafts.
+    passed, failed: the same with younger verifications weighing more; a start of 9 in 10.
+    """
+
+    pending: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    passed: float = 9.0
+    failed: float = 1.0
+
+    def length(self) -> int:
+        """Of the next draft, tokens: as many as are likely to pass together."""
+        chance = self.passed / (self.passed + self.failed)
+        return next((n for n in range(1, MOST_DRAFTS) if chance ** (n + 1) < LIKELY), MOST_DRAFTS)
+
+    def verified(self, drafts: int, accepted: int) -> None:
+        """What follows a rejected draft says nothing of how likely drafts are to pass."""
+        self.drafted += drafts
+        self.accepted += accepted
+        self.passed = self.passed * MEMORY + accepted
+        self.failed = self.failed * MEMORY + (accepted < drafts)

@@ -1,0 +1,46 @@
+"""`exact` on a GPU, under CUDA graphs and overlap scheduling: the dense reply, up to ties of bf16."""
+
+import pytest
+import requests
+
+from sfi_sglang.serving.server import running_server
+from tests.gpu.test_gpu_server import BF16, FLAGS, PROMPTS, SFI, TIE, TOKENS, TRITON, ask
+from tests.helpers import generate
+
+pytestmark = [pytest.mark.gpu, pytest.mark.server, pytest.mark.timeout(900)]
+
+EXACT = {**SFI, "exact": True}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    flags = [*FLAGS, *BF16, *TRITON, "--speculative-algorithm", "SFI"]
+    env = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1"}
+    with running_server(flags=flags, log=tmp_path_factory.mktemp("exact") / "server.log", env=env) as url:
+        yield url
+
+
+def test_exact_replies_are_the_dense_ones_up_to_ties(server):
+    dense = ask(server, PROMPTS, [None] * len(PROMPTS))
+    options = [EXACT if i % 3 != 2 else None for i in range(len(PROMPTS))]
+    replies = generate(server, PROMPTS, options, tokens=TOKENS)
+    alike = 0
+    for expected, reply, option in zip(dense, replies, options, strict=True):
+        mine, its = expected["output_ids"], reply["output_ids"]
+        assert len(its) == TOKENS
+        parted = next((i for i, pair in enumerate(zip(mine, its, strict=True)) if pair[0] != pair[1]), None)
+        if parted is None:
+            alike += 1
+        else:
+            choices = {token: score for score, token, _ in expected["meta_info"]["output_top_logprobs"][parted]}
+            assert choices[mine[parted]] - choices.get(its[parted], float("-inf")) < TIE
+        if option:
+            report = reply["meta_info"]["sfi"]
+            print(f"{report['accepted_tokens']} of {report['drafted_tokens']} drafts accepted")
+            assert report["accepted_tokens"] > report["drafted_tokens"] / 2
+    print(f"{alike} of {len(replies)} replies are the dense ones to the last token")
+    assert alike > len(replies) / 2
+
+
+def test_nothing_is_left_behind(server):
+    assert requests.post(f"{server}/flush_cache", timeout=60).status_code == 200
