@@ -53,8 +53,11 @@ def prepare(original: Callable[[Any], None], batch: Any) -> None:
         columns += range(req.kv.kv_allocated_len, req.kv.kv_allocated_len + count)
         req.kv.kv_allocated_len += count
     if slots is not None:
-        at = torch.tensor([lines, columns]).to(slots.device, non_blocking=True)
-        batch.req_to_token_pool.write((at[0], at[1]), slots.to(torch.int32))
+        at = torch.tensor([lines, columns])
+        if slots.is_cuda:
+            at = at.pin_memory()  # a copy from other memory would wait for the pass under way
+        line, column = at.to(slots.device, non_blocking=True)
+        batch.req_to_token_pool.write((line, column), slots.to(torch.int32))
 
 
 def leave_out_moves(original: Callable[[Any], None], pool: Any) -> None:
