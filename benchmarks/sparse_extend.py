@@ -1,0 +1,220 @@
+"""Does sparse extend keep what a long cached prefix says? Facts in the prefix, a tool result, a question about a fact.
+
+    python -m benchmarks.sparse_extend --out benchmarks/results/sparse_extend_cpu.json
+
+The embedded model in float32 reads a prefix densely and then the new tokens in every way of VARIANTS
+(sfi_sglang/attention/sparse_extend.py). Replies are decoded with full attention, so that a difference comes from the
+new tokens alone: how many name the right number, and, dense's own reply forced upon every way, how far its
+distribution is from dense's. The same over every STRIDE-th token of the tool result. Kind `one turn`: one tool result
+on a dense prefix. Kind `turns`: a fact told in turn 1 and asked for in turn 6, each turn but the first two sparse, on
+what the sparse ones before it left. Results are written after every question; a run goes on where the last one ended.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.dense_llama import Context, Llama
+from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.attention.reference import grouped_queries
+from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
+from sfi_sglang.client.filler import Filler
+from sfi_sglang.client.provenance import provenance
+from sfi_sglang.client.token_count import from_tokenizer
+from sfi_sglang.evals.prose import hide, sentences
+from sfi_sglang.evals.retrieval import NOTE, PLACES, code, digits, question, tells
+from sfi_sglang.evals.task import randomness
+from sfi_sglang.selection import selector
+from sfi_sglang.selection.reuse import MERGE_BONUS
+from sfi_sglang.serving.embedded_model import embedded_model
+from sfi_sglang.terminal import console
+
+PREFIX, NEW, TURN = 6400, (200, 600, 1000, 1400), 1150  # tokens; TURN: of one of the six turns
+TURNS, DENSE_TURNS = 6, 2
+TOOLS = ("listing", "code", "prose")
+STRIDE, REPLY, ANSWER = 8, 24, 10  # tokens: of a reply, of its part that must have the number
+KINDS = ("one turn", "turns")
+DENSE = "dense"
+
+
+def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]]:
+    """How to extend (None: densely), and whether the memory of the last turn counts."""
+    base = Sparsity(budget, recent=recent, delta=False)
+    return {
+        DENSE: (None, False),
+        "inherit": (replace(base, evidence=False), True),
+        "slow": (base, False),
+        "slow + delta": (replace(base, delta=True), False),
+        "slow + inherit": (base, True),
+        "slow + inherit + delta": (replace(base, delta=True), True),
+        "blocks": (replace(base, block=32), False),
+        "blocks + delta": (replace(base, block=32, delta=True), False),
+        "blocks + inherit": (replace(base, block=32), True),
+        "blocks + inherit + delta": (replace(base, block=32, delta=True), True),
+        "slow, group 16": (replace(base, group=16), False),
+        "blocks, group 16": (replace(base, block=32, group=16), False),
+        "slow, tail 64": (replace(base, tail=64), False),
+        "slow, tail 1": (replace(base, tail=1), False),
+        "blocks, tail 1": (replace(base, block=32, tail=1), False),
+    }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """prefix: read densely. extends: token ids of the passes after it; the last one ends in the question."""
+
+    kind: str
+    trial: int
+    prefix: list[int]
+    extends: list[list[int]]
+    answer: str
+
+
+def ask(kind: str, trial: int, trials: int, tokenizer: Any, filler: Filler) -> Asked:
+    rng = randomness("sparse extend", kind, trial)
+    place, number = rng.choice(PLACES), digits(rng, 1)[0]
+    depth = (trial + 0.5) / trials
+    if kind == "one turn":
+        told = hide([code(place, number)], sentences(PREFIX, rng, filler.count), depth)
+        tool = filler.text(TOOLS[trial % len(TOOLS)], NEW[trial % len(NEW)], f"{trial}")
+        texts = [f"Report: {' '.join(told)}", f"{NOTE}Tool result:\n{tool}{question(place)}"]
+        ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return Asked(kind, trial, ids[0], ids[1:], number)
+    parts = [sentences(TURN, rng, filler.count) for _ in range(TURNS)]
+    parts[0] = hide([code(place, number)], parts[0], depth)
+    turns = [f"Report: {' '.join(part)}{NOTE}" for part in parts]
+    turns[-1] = f"Report: {' '.join(parts[-1])}\n{question(place)}"
+    ids = [tokenizer.encode(text, add_special_tokens=False) for text in turns]
+    return Asked(kind, trial, sum(ids[:DENSE_TURNS], []), ids[DENSE_TURNS:], number)
+
+
+class Attention:
+    """Of one variant over a context; `memory` is what the last turn selected, by layer."""
+
+    def __init__(self, how: Sparsity | None, inherits: bool, options: SFIOptions, memory: dict[int, Tensor]) -> None:
+        self.how, self.inherits, self.options, self.memory = how, inherits, options, dict(memory)
+        self.seconds = 0.0
+
+    def __call__(self, llama: Llama, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        began = time.perf_counter()
+        if self.how is None:
+            out = llama.dense(layer, q, k, v)
+        else:
+            inherited = self.memory[layer] if self.inherits else None
+            out = sparse_extend(q, k, v, llama.scoring, self.how, inherited)
+        self.seconds += time.perf_counter() - began
+        if self.how is None or self.inherits:
+            self.remember(llama, layer, q, k)
+        return out
+
+    def remember(self, llama: Llama, layer: int, q: Tensor, k: Tensor) -> None:
+        """Select as the end of a prompt does; carry `merge` where there is a memory."""
+        first, end = self.options.sink, self.options.recent_start(k.shape[1])
+        rows = grouped_queries(q[-self.options.queries :], k.shape[0])
+        logits = selector.attention_logits(rows, k[:, first:end], llama.scoring)
+        scores = selector.power_mean(logits.log_softmax(-1), self.options.selector)
+        if self.inherits:
+            scores.scatter_add_(-1, self.memory[layer] - first, torch.full_like(scores, MERGE_BONUS))
+        picks = selector.select(scores, rows.shape[1], self.options.budget, self.options.selector)
+        self.memory[layer] = picks + first
+
+
+def divergence(reference: Tensor, other: Tensor) -> tuple[list[float], list[bool]]:
+    """KL of `other` from `reference` in nats, and whether both choose the same: logits [n, vocabulary]."""
+    a, b = reference.log_softmax(-1), other.log_softmax(-1)
+    kl = (a.exp() * (a - b)).sum(-1)
+    return kl.tolist(), (reference.argmax(-1) == other.argmax(-1)).tolist()
+
+
+def measure(llama: Llama, tokenizer: Any, asked: Asked, chosen: Sequence[str], options: SFIOptions) -> list[dict]:
+    """One question in all variants; dense comes first."""
+    context = Context(llama, len(asked.prefix) + sum(map(len, asked.extends)) + REPLY)
+    prefix = Attention(None, False, options, {})
+    llama.forward(asked.prefix, context, prefix)
+    found, dense, forced = [], [], []
+    for name in chosen:
+        context.length = len(asked.prefix)
+        how, inherits = variants(options.budget, options.recent)[name]
+        attention = Attention(how, inherits, options, prefix.memory)
+        for part in asked.extends:
+            hidden = llama.forward(part, context, attention)
+        end = context.length
+        logits = [llama.logits(hidden[: -len(hidden) % STRIDE or None : STRIDE])]
+        first = llama.logits(hidden[-1:])
+        reply = llama.greedy(first, context, REPLY if name == DENSE else ANSWER)
+        context.length = end
+        forced = reply if name == DENSE else forced
+        logits.append(torch.cat([first, llama.logits(llama.forward(forced[:-1], context, llama.plain))]))
+        text = tokenizer.decode(reply[:ANSWER])
+        dense = logits if name == DENSE else dense
+        tool, replied = (divergence(*pair) for pair in zip(dense, logits, strict=True))
+        found.append(
+            {
+                "kind": asked.kind,
+                "trial": asked.trial,
+                "variant": name,
+                "prefix": end - len(asked.extends[-1]),
+                "new": len(asked.extends[-1]),
+                "right": tells(text, [asked.answer]),
+                "text": text,
+                "reply_kl": round(statistics.mean(replied[0]), 5),
+                "first_kl": round(replied[0][0], 5),
+                "reply_top1": round(statistics.mean(replied[1]), 4),
+                "tool_kl": round(statistics.mean(tool[0]), 5),
+                "tool_top1": round(statistics.mean(tool[1]), 4),
+                "attention_seconds": round(attention.seconds, 2),
+            }
+        )
+    return found
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table("kind", "variant", "right", "reply KL", "first KL", "reply top-1", "tool KL", "tool top-1", "s")
+    means = ("reply_kl", "first_kl", "reply_top1", "tool_kl", "tool_top1", "attention_seconds")
+    for kind, name in dict.fromkeys((row["kind"], row["variant"]) for row in rows):
+        of = [row for row in rows if (row["kind"], row["variant"]) == (kind, name)]
+        right = f"{sum(row['right'] for row in of)}/{len(of)}"
+        table.add_row(kind, name, right, *(f"{statistics.mean(row[mean] for row in of):.4f}" for mean in means))
+    console.print(table)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="JSON; a run goes on where the file ends")],
+    trials: Annotated[int, typer.Option(help="questions of each kind")] = 24,
+    kinds: str = ",".join(KINDS),
+    chosen: Annotated[str, typer.Option("--variants", help="joined by a comma; all without it")] = "",
+    budget: int = 512,
+    recent: int = 256,
+) -> None:
+    """Right answers and divergence from dense, by way of extending."""
+    from transformers import AutoTokenizer
+
+    options = SFIOptions(budget=budget, recent=recent)
+    names = [DENSE, *(name for name in chosen.split(",") if name)] if chosen else list(variants(budget, recent))
+    settings = {"trials": trials, "budget": budget, "recent": recent}
+    stored = json.loads(out.read_text()) if out.exists() else {**provenance(), **settings, "rows": []}
+    rows = stored["rows"]
+    tokenizer, llama = AutoTokenizer.from_pretrained(embedded_model()), Llama(embedded_model())
+    filler = Filler(from_tokenizer(embedded_model()))
+    done = {(row["kind"], row["trial"], row["variant"]) for row in rows}
+    for trial in sorted(range(trials), key=lambda trial: trial * 5 % trials):
+        for kind in kinds.split(","):
+            if missing := [name for name in names if (kind, trial, name) not in done]:
+                asked = ask(kind, trial, trials, tokenizer, filler)
+                found = measure(llama, tokenizer, asked, list(dict.fromkeys([DENSE, *missing])), options)
+                rows += [row for row in found if (kind, trial, row["variant"]) not in done]
+                out.write_text(json.dumps(stored, indent=1) + "\n")
+    show(rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
