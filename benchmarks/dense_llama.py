@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfi_sglang.attention.reference import extend
+from sfi_sglang.attention.reference import decode, extend
 from sfi_sglang.selection.scoring import Scoring
 
 Attend = Callable[["Llama", int, Tensor, Tensor, Tensor], Tensor]  # layer, q [n, heads, D], k and v [KV, L, D]
@@ -56,7 +56,7 @@ class Llama:
         return inner.norm(x)[0]
 
     def dense(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return extend(q, k, v, self.scoring)
+        return decode(q[0], k, v, self.scoring)[None] if len(q) == 1 else extend(q, k, v, self.scoring)
 
     @staticmethod
     def plain(llama: "Llama", layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

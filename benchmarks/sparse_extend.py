@@ -6,7 +6,7 @@ The embedded model in float32 reads a prefix densely and then the new tokens in 
 (sfi_sglang/attention/sparse_extend.py). Replies are decoded with full attention, so that a difference comes from the
 new tokens alone: how many name the right number, and, dense's own reply forced upon every way, how far its
 distribution is from dense's. The same over every STRIDE-th token of the tool result. Kind `one turn`: one tool result
-on a dense prefix. Kind `turns`: a fact told in turn 1 and asked for in turn 6, each turn but the first two sparse, on
+on a dense prefix, the question before or behind it. Kind `turns`: a fact told in turn 1 and asked for in turn 6, each turn but the first two sparse, on
 what the sparse ones before it left. Results are written after every question; a run goes on where the last one ended.
 """
 
@@ -48,23 +48,20 @@ DENSE = "dense"
 
 def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]]:
     """How to extend (None: densely), and whether the memory of the last turn counts."""
-    base = Sparsity(budget, recent=recent, delta=False)
+    base = Sparsity(budget, recent=recent, group=64, tail=16, delta=False)
+    finer = replace(base, group=16, tail=64)
     return {
         DENSE: (None, False),
         "inherit": (replace(base, evidence=False), True),
         "slow": (base, False),
         "slow + delta": (replace(base, delta=True), False),
-        "slow + inherit": (base, True),
         "slow + inherit + delta": (replace(base, delta=True), True),
-        "blocks": (replace(base, block=32), False),
-        "blocks + delta": (replace(base, block=32, delta=True), False),
-        "blocks + inherit": (replace(base, block=32), True),
-        "blocks + inherit + delta": (replace(base, block=32, delta=True), True),
-        "slow, group 16": (replace(base, group=16), False),
-        "blocks, group 16": (replace(base, block=32, group=16), False),
-        "slow, tail 64": (replace(base, tail=64), False),
-        "slow, tail 1": (replace(base, tail=1), False),
-        "blocks, tail 1": (replace(base, block=32, tail=1), False),
+        "tail 64": (replace(base, tail=64), False),
+        "group 16": (replace(base, group=16), False),
+        "group 16, tail 64": (finer, False),
+        "group 16, tail 64, delta": (replace(finer, delta=True), False),
+        "group 16, tail 64, blocks": (replace(finer, block=32), False),
+        "group 16, tail 64, blocks, inherit": (replace(finer, block=32), True),
     }
 
 
@@ -86,7 +83,12 @@ def ask(kind: str, trial: int, trials: int, tokenizer: Any, filler: Filler) -> A
     if kind == "one turn":
         told = hide([code(place, number)], sentences(PREFIX, rng, filler.count), depth)
         tool = filler.text(TOOLS[trial % len(TOOLS)], NEW[trial % len(NEW)], f"{trial}")
-        texts = [f"Report: {' '.join(told)}", f"{NOTE}Tool result:\n{tool}{question(place)}"]
+        before, after = question(place).split("\n")
+        if trial // len(NEW) % 2:  # asked before the tool result
+            new = f"{before}\nTool result:\n{tool}{after}"
+        else:
+            new = f"Tool result:\n{tool}{before}\n{after}"
+        texts = [f"Report: {' '.join(told)}{NOTE}", new]
         ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
         return Asked(kind, trial, ids[0], ids[1:], number)
     parts = [sentences(TURN, rng, filler.count) for _ in range(TURNS)]
@@ -135,28 +137,45 @@ def divergence(reference: Tensor, other: Tensor) -> tuple[list[float], list[bool
     return kl.tolist(), (reference.argmax(-1) == other.argmax(-1)).tolist()
 
 
-def measure(llama: Llama, tokenizer: Any, asked: Asked, chosen: Sequence[str], options: SFIOptions) -> list[dict]:
-    """One question in all variants; dense comes first."""
+def read_prefix(llama: Llama, asked: Asked, options: SFIOptions, file: Path) -> tuple[Context, dict[int, Tensor]]:
+    """Densely, and what its end selects by layer; from `file` if it has been read before."""
     context = Context(llama, len(asked.prefix) + sum(map(len, asked.extends)) + REPLY)
-    prefix = Attention(None, False, options, {})
-    llama.forward(asked.prefix, context, prefix)
-    found, dense, forced = [], [], []
+    n = len(asked.prefix)
+    if file.exists():
+        keys, values, memory = torch.load(file)
+        context.keys[..., :n, :], context.values[..., :n, :], context.length = keys, values, n
+        return context, memory
+    attention = Attention(None, False, options, {})
+    llama.forward(asked.prefix, context, attention)
+    torch.save((context.keys[..., :n, :].clone(), context.values[..., :n, :].clone(), attention.memory), file)
+    return context, attention.memory
+
+
+def measure(
+    llama: Llama, tokenizer: Any, asked: Asked, chosen: Sequence[str], options: SFIOptions, file: Path
+) -> list[dict[str, Any]]:
+    """One question in all variants; dense comes first."""
+    context, memory = read_prefix(llama, asked, options, file)
+    found, dense, forced = list[dict[str, Any]](), list[Tensor](), list[int]()
     for name in chosen:
         context.length = len(asked.prefix)
         how, inherits = variants(options.budget, options.recent)[name]
-        attention = Attention(how, inherits, options, prefix.memory)
+        attention = Attention(how, inherits, options, memory)
         for part in asked.extends:
             hidden = llama.forward(part, context, attention)
         end = context.length
-        logits = [llama.logits(hidden[: -len(hidden) % STRIDE or None : STRIDE])]
+        logits = [llama.logits(hidden[STRIDE // 2 :: STRIDE])]
         first = llama.logits(hidden[-1:])
-        reply = llama.greedy(first, context, REPLY if name == DENSE else ANSWER)
-        context.length = end
-        forced = reply if name == DENSE else forced
+        if name == DENSE:
+            dense, forced = logits, llama.greedy(first, context, REPLY)
+            context.length = end
         logits.append(torch.cat([first, llama.logits(llama.forward(forced[:-1], context, llama.plain))]))
-        text = tokenizer.decode(reply[:ANSWER])
-        dense = logits if name == DENSE else dense
         tool, replied = (divergence(*pair) for pair in zip(dense, logits, strict=True))
+        reply = forced
+        if not all(replied[1][:ANSWER]):
+            context.length = end
+            reply = llama.greedy(first, context, ANSWER)
+        text = tokenizer.decode(reply[:ANSWER])
         found.append(
             {
                 "kind": asked.kind,
@@ -191,18 +210,20 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON; a run goes on where the file ends")],
     trials: Annotated[int, typer.Option(help="questions of each kind")] = 24,
     kinds: str = ",".join(KINDS),
-    chosen: Annotated[str, typer.Option("--variants", help="joined by a comma; all without it")] = "",
+    chosen: Annotated[str, typer.Option("--variants", help="joined by ; (all without it)")] = "",
     budget: int = 512,
     recent: int = 256,
+    prefixes: Annotated[Path, typer.Option(help="folder for what was read, .3 GB a question")] = Path("runs/prefixes"),
 ) -> None:
     """Right answers and divergence from dense, by way of extending."""
     from transformers import AutoTokenizer
 
     options = SFIOptions(budget=budget, recent=recent)
-    names = [DENSE, *(name for name in chosen.split(",") if name)] if chosen else list(variants(budget, recent))
+    names = [DENSE, *(name for name in chosen.split(";") if name)] if chosen else list(variants(budget, recent))
     settings = {"trials": trials, "budget": budget, "recent": recent}
     stored = json.loads(out.read_text()) if out.exists() else {**provenance(), **settings, "rows": []}
     rows = stored["rows"]
+    prefixes.mkdir(parents=True, exist_ok=True)
     tokenizer, llama = AutoTokenizer.from_pretrained(embedded_model()), Llama(embedded_model())
     filler = Filler(from_tokenizer(embedded_model()))
     done = {(row["kind"], row["trial"], row["variant"]) for row in rows}
@@ -210,7 +231,8 @@ def main(
         for kind in kinds.split(","):
             if missing := [name for name in names if (kind, trial, name) not in done]:
                 asked = ask(kind, trial, trials, tokenizer, filler)
-                found = measure(llama, tokenizer, asked, list(dict.fromkeys([DENSE, *missing])), options)
+                file = prefixes / f"{kind} {trial} {budget} {recent}.pt"
+                found = measure(llama, tokenizer, asked, list(dict.fromkeys([DENSE, *missing])), options, file)
                 rows += [row for row in found if (kind, trial, row["variant"]) not in done]
                 out.write_text(json.dumps(stored, indent=1) + "\n")
     show(rows)

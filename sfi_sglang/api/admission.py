@@ -12,6 +12,7 @@ from sfi_sglang.api.options import SFIOptions, parse_sfi
 from sfi_sglang.api.settings import Settings, switched_on
 
 BACKEND = "sfi"
+NAMESPACE = "|sfi-extend:"  # in an extra_key
 # Ways of running a batch that do not pass through our plan as it stands.
 UNTRIED = (
     "enable_dp_attention", "enable_two_batch_overlap", "enable_pdmux", "enable_mixed_chunk", "enable_unified_memory",
@@ -77,11 +78,26 @@ def admitted(
         raise ValueError(f"sfi: not available on this server: {refusal}")
     if settings.resolved_executor() != "torch" and options.selected > settings.max_budget:
         raise ValueError(f"sfi.budget: this server allows up to {settings.max_budget} (--sfi-max-budget)")
-    if settings.resolved_executor() != "torch" and (field := options.compares()):
-        raise ValueError(f"{field} is for comparisons and needs a server with --sfi-executor torch")
+    if settings.resolved_executor() != "torch" and (reason := options.torch_alone()):
+        raise ValueError(f"{reason} and needs a server with --sfi-executor torch")
     if (params.get("beam_width") or 1) > 1:
         raise ValueError("sfi: beam search (beam_width) is not supported")
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
+
+
+def check_key(key: str | None) -> None:
+    """Of a request's extra_key, dense or not: nobody reads approximate K and V without asking for them.
+
+    Raises:
+        ValueError: the key would reach another namespace.
+    """
+    if key and NAMESPACE in key:
+        raise ValueError(f"extra_key: `{NAMESPACE}` is reserved for requests with sfi.extend")
+
+
+def key_of(key: str | None, options: SFIOptions) -> str:
+    """The extra_key under which SGLang caches the prompt of a request with a namespace of its own."""
+    return f"{key or ''}{NAMESPACE}{options.namespace}"
 
 
 def check_request(obj: Any, ids: Sequence[int] | None, embedded: bool, vocabulary: int) -> None:

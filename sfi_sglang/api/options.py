@@ -12,6 +12,8 @@ PLAIN = "plain"  # no stage: the mean of the evidence and the top-k
 MAX_TOKENS = 1 << 20
 EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
 PROMPT_QUERIES = 16  # most of them (W): evidence rows per query head at the end of a prefill
+EXTEND_TAIL = 64  # sparse extend: last prompt tokens, dense
+SPARSE_PREFIX = 2  # sparse extend: a cached prefix is longer than so many times what a token of it would see
 
 
 class _Strict(BaseModel):
@@ -75,10 +77,19 @@ class SFIOptions(_Strict):
     repair: bool = Field(True, description="refreshes compute the K and V of the fast steps before them anew, densely")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
     queries: int = Field(4, ge=1, le=PROMPT_QUERIES, description="prompt tokens that choose first (W)")
+    extend: Literal["dense", "sparse"] = Field(
+        "dense", description="how new prompt tokens see a long cached prefix (attention/sparse_extend.py)"
+    )
     fast: Literal["memory", "oracle", "pages"] = Field(
         "memory", description="what fast steps see; the others choose anew at every step, to compare with"
     )
     detail: bool = Field(False, description="the report has the refreshes and the coverage of every head too")
+
+    @model_validator(mode="after")
+    def _extend(self) -> "SFIOptions":
+        if self.extend == "sparse" and self.policy == "never":
+            raise ValueError("extend: sparse chooses tokens to see, and policy `never` chooses none")
+        return self
 
     @model_validator(mode="after")
     def _order(self) -> "SFIOptions":
@@ -88,11 +99,25 @@ class SFIOptions(_Strict):
             raise ValueError(f"max_segment: expected at least min_gap ({self.min_gap}), got {self.max_segment}")
         raise ValueError(f"min_gap: expected at most max_segment ({self.max_segment}), got {self.min_gap}")
 
-    def compares(self) -> str | None:
-        """The option that only the torch executor has: it computes what no fast server should. None for none."""
+    def torch_alone(self) -> str | None:
+        """The option that only the torch executor has, and why. None for none."""
+        if self.extend == "sparse":
+            return "sfi.extend: sparse has no GPU kernels yet"
         if self.fast != "memory":
-            return f"sfi.fast: {self.fast}"
-        return "sfi.policy: drift" if self.policy == "drift" else None
+            return f"sfi.fast: {self.fast} is for comparisons"
+        return "sfi.policy: drift is for comparisons" if self.policy == "drift" else None
+
+    @property
+    def namespace(self) -> str | None:
+        """What sets the K and V of this request's prompts apart from exact ones in the prefix cache; None: nothing.
+        Whatever they depend on is in it."""
+        if self.extend == "dense":
+            return None
+        return f"{self.extend}:{self.budget}:{self.sink}:{self.recent}:{self.carry}"
+
+    def extends_sparsely(self, prefix: int) -> bool:
+        """A prompt of which `prefix` tokens are cached?"""
+        return self.extend == "sparse" and prefix > SPARSE_PREFIX * self.dense_limit
 
     def flat(self) -> dict[str, int | str]:
         """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""

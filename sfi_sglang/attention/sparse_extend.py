@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sfi_sglang.api.options import SelectorOptions
+from sfi_sglang.api.options import SelectorOptions, SFIOptions
 from sfi_sglang.attention.reference import extend, grouped_queries
 from sfi_sglang.selection.reuse import MERGE_BONUS
 from sfi_sglang.selection.scoring import Scoring
@@ -35,6 +35,11 @@ class Sparsity:
     block: int = 0
     evidence: bool = True
     selector: SelectorOptions = field(default_factory=SelectorOptions)
+
+    @classmethod
+    def of(cls, options: SFIOptions, tail: int) -> "Sparsity":
+        """Of a request. tail: last tokens of the pass, dense."""
+        return cls(options.budget, options.sink, options.recent, 16, tail, False, 32)
 
     def candidates(self, prefix: int) -> range:
         """Positions of the prefix to choose from, whole blocks of them."""

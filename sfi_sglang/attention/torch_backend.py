@@ -17,6 +17,7 @@ from sfi_sglang.api.options import PROMPT_QUERIES
 from sfi_sglang.attention import controls, reference
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import sinks_of
+from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
 from sfi_sglang.selection import reuse, selector
@@ -145,7 +146,10 @@ class SFITorchBackend(TorchNativeAttnBackend):
             if state is not None and step is Step.FAST:
                 index = self._visible(index, state, queries[0], keys, number, scoring)
             row_keys, row_values = reference.gather(keys, index, q.dtype), reference.gather(values, index, q.dtype)
-            if queries.shape[0] == 1:
+            if found.plan.sparse and state is not None:
+                how = Sparsity.of(state.options, queries.shape[0] - found.plan.sparse)
+                out[found.queries] = sparse_extend(queries, row_keys, row_values, scoring, how)
+            elif queries.shape[0] == 1:
                 out[found.queries] = reference.decode(queries[0], row_keys, row_values, scoring)
             else:
                 out[found.queries] = reference.extend(queries, row_keys, row_values, scoring, found.positions)

@@ -45,6 +45,8 @@ class RequestState:
     observed: context length at each refresh that had an old selection, and so has a coverage.
     exact: leading tokens of the context whose K and V are what a dense pass gives. A fast step's are approximate from
         the second layer on, and so is whatever later reads them.
+    cached: tokens of the prompt that its first pass found in the prefix cache; None: no pass yet.
+    sparse_tokens: prompt tokens that saw a part of their prefix (`extend: sparse`).
     query_tail: layer -> last prompt queries [<= W, heads, D].
     steps: one per launched decode step, 1 slow, 0 fast.
     coverage: sums of coverage and recall [layers, KV heads, 2] and their number, of selections that are gone.
@@ -63,6 +65,8 @@ class RequestState:
     recent_start: int = 0
     observed: list[int] = field(default_factory=list)
     exact: int = 0
+    cached: int | None = None
+    sparse_tokens: int = 0
     query_tail: dict[int, Tensor] = field(default_factory=dict)
     steps: bytearray = field(default_factory=bytearray)
     coverage: tuple[Tensor | None, int] = (None, 0)
@@ -126,6 +130,7 @@ class RequestState:
             self.selection.release()
         self.selection = self.inherited = None
         self.count = self.recent_start = 0
+        self.cached = None
         self.observed.clear()
         self.checked.clear()
         self.query_tail.clear()
@@ -173,6 +178,7 @@ class RequestState:
             "selector": self.options.selector.name(),
             "prompt_tokens": self.prompt_tokens,
             "inherited_tokens": self.inherited_tokens,
+            "sparse_extend_tokens": self.sparse_tokens,
             "coverage": coverage,
             "recall": recall,
             "agreement": round(alike / checked, 4) if checked else None,

@@ -7,7 +7,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from sfi_sglang.api.options import EVIDENCE_PAGE, evidence_pages
+from sfi_sglang.api.options import EVIDENCE_PAGE, EXTEND_TAIL, evidence_pages
 from sfi_sglang.scheduling.request_state import RequestState, requested, state_of
 from sfi_sglang.scheduling.segments import Vocabulary
 from sfi_sglang.selection.snapshot_store import SnapshotStore
@@ -27,6 +27,7 @@ class RowPlan:
     state: RequestState | None = None
     req_pool_index: int = -1  # of a prompt, its line of SGLang's req_to_token
     repair: "Repair | None" = None  # of a slow row
+    sparse: int = 0  # of a prompt, its first new tokens that see a part of the prefix; the others are dense
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,11 @@ class StepPlanner:
                 self.rows[i] = plan_decode(state, req.output_ids, int(batch.seq_lens_cpu[i]), room)
             elif batch.forward_mode.is_extend():
                 total = len(req.origin_input_ids) + len(req.output_ids)
-                row = plan_extend(state, batch.prefix_lens[i] + batch.extend_lens[i], total)
+                start = batch.prefix_lens[i]
+                row = plan_extend(state, start, start + batch.extend_lens[i], total)
                 self.rows[i] = replace(row, req_pool_index=req.kv.req_pool_idx)
-                if self.rows[i].step is Step.SLOW and state.selection is None and state.options.carry != "fresh":
+                first = row.step is Step.SLOW and state.selection is None
+                if (first or row.sparse) and state.inherited is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
 
     def abort(self, batch: Any, message: str) -> None:
@@ -188,12 +191,17 @@ def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count:
     return Repair(start, tuple(known[:count]), tuple(known[1 : count + 1]))
 
 
-def plan_extend(state: RequestState, end: int, total: int) -> RowPlan:
-    """One prefill pass that reaches token `end` of `total`. The last one makes the first selection."""
+def plan_extend(state: RequestState, start: int, end: int, total: int) -> RowPlan:
+    """One prefill pass from token `start` to token `end` of `total`. The last one makes the first selection. What
+    sparse extend leaves counts as exact: the request's namespace has nothing better."""
     options, state.exact = state.options, end
     if not options.selects_at(total):
         return RowPlan(Step.DENSE, end, state)
+    if state.cached is None:
+        state.cached, state.sparse_tokens = start, 0
+    sparse = max(min(end, total - EXTEND_TAIL) - start, 0) if options.extends_sparsely(state.cached) else 0
+    state.sparse_tokens += sparse
     if end < total:
-        return RowPlan(Step.CHUNK, end, state)
+        return RowPlan(Step.CHUNK, end, state, sparse=sparse)
     state.tracker.refreshed()
-    return RowPlan(Step.SLOW, end, state)
+    return RowPlan(Step.SLOW, end, state, sparse=sparse)

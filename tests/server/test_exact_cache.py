@@ -10,7 +10,7 @@ import pytest
 import requests
 import torch
 
-from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.server import running_server
 from tests.helpers import flush, generate, probe_env, story
@@ -174,3 +174,68 @@ def test_a_retracted_request_leaves_nothing_approximate(exact, repair):
         flush(url)
         generate(url, next(ids for ids in histories if ids[: len(sparse["ids"])] == sparse["ids"]), None, tokens=1)
         assert difference(sparse, kept(folder)) < ROUNDING
+
+
+SPARSE = {**SFI, "extend": "sparse"}
+TURNS = PROMPT, " Then he read on. " + story(40, 800)
+
+
+def second_turn(url: str, sfi: dict | None, **first) -> dict:
+    """After a turn with the same options."""
+    flush(url)
+    start, more = (ids_of(url, text) for text in TURNS)
+    generate(url, start, sfi, tokens=1, **first)
+    return generate(url, start + more, sfi, tokens=8)
+
+
+def test_sparse_extend_keeps_to_itself(exact):
+    url, folder, page = exact
+    second = second_turn(url, SPARSE)
+    meta, sparse = second["meta_info"], kept(folder)
+    cached = len(ids_of(url, TURNS[0])) // page * page
+    assert meta["cached_tokens"] == cached
+    assert meta["prompt_tokens"] - cached > CHUNK, "the new tokens must take more than one prefill pass"
+    assert meta["sfi"]["sparse_extend_tokens"] == meta["prompt_tokens"] - EXTEND_TAIL - cached
+    dense = generate(url, sum((ids_of(url, text) for text in TURNS), []), None, tokens=8)
+    assert dense["meta_info"]["cached_tokens"] == 0
+    assert difference(sparse, kept(folder)) > 0.01
+    assert dense["output_ids"] == second_turn(url, None)["output_ids"]
+
+
+def test_sparse_extend_of_a_prefix_that_is_seen_whole_is_dense(exact):
+    url, folder, _ = exact
+    second = second_turn(url, {**SPARSE, "budget": 480})
+    assert second["meta_info"]["cached_tokens"] > 900 and second["meta_info"]["sfi"]["sparse_extend_tokens"] == 0
+    sparse = kept(folder)
+    second_turn(url, None)
+    assert difference(sparse, kept(folder)) < ROUNDING
+
+
+def test_sparse_and_dense_prompts_in_one_pass(exact):
+    url, _, _ = exact
+    ways = [SPARSE, None, SFI, {**SPARSE, "carry": "merge"}]
+    firsts = [ids_of(url, story(30, 100 * i)) for i in range(4)]
+    longer = [first + ids_of(url, " Then he read on. " + story(6, 700 + 10 * i)) for i, first in enumerate(firsts)]
+
+    def prepare():
+        flush(url)
+        generate(url, firsts, ways, tokens=1)
+
+    prepare()
+    alone = [generate(url, ids, way, tokens=16) for ids, way in zip(longer, ways, strict=True)]
+    prepare()
+    together = generate(url, longer, ways, tokens=16)
+    assert [reply["output_ids"] for reply in together] == [reply["output_ids"] for reply in alone]
+    counts = [reply["meta_info"].get("sfi", {}).get("sparse_extend_tokens") for reply in together]
+    assert counts[1:3] == [None, 0] and min(counts[0], counts[3]) > 20
+    assert together[3]["meta_info"]["sfi"]["inherited_tokens"] > 400
+
+
+def test_no_key_leads_to_what_sparse_extend_left(exact):
+    url, _, _ = exact
+    second_turn(url, SPARSE)
+    body = {"text": PROMPT, "sampling_params": {"max_new_tokens": 1}}
+    key = f"|sfi-extend:{SFIOptions(**SPARSE).namespace}"
+    for keys in (key, f"mine{key}"):
+        reply = requests.post(f"{url}/generate", json={**body, "extra_key": keys}, timeout=60)
+        assert reply.status_code == 400 and "extra_key: " in reply.text

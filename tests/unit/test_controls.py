@@ -66,7 +66,10 @@ def test_drift_is_the_mass_on_the_last_tokens_of_spans():
     torch.testing.assert_close(controls.drift(q, keys, selected, 32, Scoring(1.0)), torch.tensor([1.0]))
 
 
-@pytest.mark.parametrize(("sfi", "field"), [({"fast": "oracle"}, "sfi.fast"), ({"policy": "drift"}, "sfi.policy")])
+@pytest.mark.parametrize(
+    ("sfi", "field"),
+    [({"fast": "oracle"}, "sfi.fast"), ({"policy": "drift"}, "sfi.policy"), ({"extend": "sparse"}, "sfi.extend")],
+)
 def test_only_the_torch_executor_compares(sfi, field):
     params = {"custom_params": {"sfi": sfi}}
     assert admitted(params, Settings(executor="torch"), None)[1] == SFIOptions(**sfi)

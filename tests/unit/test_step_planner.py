@@ -30,13 +30,13 @@ def state(prompt: int, **options) -> RequestState:
 
 def test_the_last_chunk_selects_and_earlier_ones_keep_their_queries():
     request = state(prompt=300)
-    steps = [plan_extend(request, end, total=300).step for end in (100, 200, 300)]
+    steps = [plan_extend(request, end - 100, end, total=300).step for end in (100, 200, 300)]
     assert steps == [Step.CHUNK, Step.CHUNK, Step.SLOW]
 
 
 def test_a_short_prompt_needs_no_selection_and_stays_dense_until_it_outgrows_the_budget():
     request = state(prompt=60)
-    assert plan_extend(request, 60, total=60).step is Step.DENSE
+    assert plan_extend(request, 0, 60, total=60).step is Step.DENSE
     steps = []
     for i in range(8):
         steps.append(plan_decode(request, [0] * 8, length=61 + i, room=ROOM).step)
@@ -47,7 +47,7 @@ def test_a_short_prompt_needs_no_selection_and_stays_dense_until_it_outgrows_the
 
 def test_refreshes_follow_the_segments():
     request = state(prompt=100, min_gap=2, max_segment=5)
-    plan_extend(request, 100, total=100)
+    plan_extend(request, 0, 100, total=100)
     request.selection = SELECTION
     steps = [plan_decode(request, [0] * 20, length=101 + i, room=ROOM).step for i in range(12)]
     assert [i for i, step in enumerate(steps) if step is Step.SLOW] == [4, 9]
@@ -55,7 +55,7 @@ def test_refreshes_follow_the_segments():
 
 def test_policy_never_is_a_window():
     request = state(prompt=100, policy="never")
-    assert plan_extend(request, 100, total=100).step is Step.DENSE
+    assert plan_extend(request, 0, 100, total=100).step is Step.DENSE
     assert plan_decode(request, [], length=101, room=ROOM).step is Step.FAST
 
 
@@ -82,6 +82,7 @@ def test_summary_counts_used_steps_only():
         "budget": 40,
         "prompt_tokens": 100,
         "inherited_tokens": 0,
+        "sparse_extend_tokens": 0,
         "coverage": 0.75,
         "recall": 0.4,
         "agreement": None,
@@ -93,7 +94,7 @@ def test_summary_counts_used_steps_only():
 
 def test_a_plan_never_serves_another_batch():
     planner = StepPlanner(SnapshotStore(1 << 20))
-    planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 100, 300)]
+    planner.rids, planner.rows = ["a"], [plan_extend(state(prompt=300), 0, 100, 300)]
     assert planner.rows_for(["a"], 1)[0].step is Step.CHUNK
     assert [row.step for row in planner.rows_for(["b", "c"], 2)] == [Step.DENSE] * 2
     assert [row.step for row in planner.rows_for(None, 1)] == [Step.DENSE]
@@ -122,7 +123,7 @@ def test_tensor_parallel_ranks_select_alike():
 
 def test_a_slow_row_repairs_what_fast_steps_left_oldest_first():
     request = state(prompt=100, min_gap=1, max_segment=5)
-    plan_extend(request, 100, total=100)
+    plan_extend(request, 0, 100, total=100)
     request.selection = SELECTION
     outputs = list(range(1000, 1020))
     rows = [plan_decode(request, outputs, length=101 + i, room=ROOM) for i in range(5)]
@@ -158,7 +159,7 @@ def test_repairs_that_do_not_fit_together_take_turns():
 
 def test_dense_steps_keep_an_exact_context_exact():
     request = state(prompt=60)
-    plan_extend(request, 60, total=60)
+    plan_extend(request, 0, 60, total=60)
     for i in range(3):
         assert plan_decode(request, [0] * 8, length=61 + i, room=ROOM).step is Step.DENSE
     assert request.exact == 63

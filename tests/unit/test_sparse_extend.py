@@ -1,0 +1,132 @@
+"""Sparse extend in torch against itself written out query by query in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfi_sglang.attention.reference import extend
+from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
+from sfi_sglang.selection.reuse import MERGE_BONUS
+from sfi_sglang.selection.scoring import Scoring
+
+SCALE = 0.25
+
+
+def weights(q: np.ndarray, k: np.ndarray) -> np.ndarray:
+    logits = k @ q * SCALE
+    found = np.exp(logits - logits.max())
+    return found / found.sum()
+
+
+def best(scores: np.ndarray, many: int) -> set[int]:
+    """Of equal scores the earlier one wins."""
+    return set(np.argsort(-scores, kind="stable")[:many].tolist())
+
+
+def chosen(share: np.ndarray, how: Sparsity) -> set[int]:
+    """Of the candidates: share [c] of the slow query's attention."""
+    if how.block:
+        blocks = best(share.reshape(-1, how.block).sum(1), how.budget // how.block)
+        return {block * how.block + i for block in blocks for i in range(how.block)}
+    spread = [share[max(i - how.selector.span, 0) : i + 3].max() for i in range(len(share))]
+    return best(np.array(spread), how.budget)
+
+
+def written_out(q, k, v, how: Sparsity, inherited=None) -> np.ndarray:
+    """Query by query and head by head: q [n, heads, D], k and v [KV, L, D]."""
+    n, heads, _ = q.shape
+    q, k, v = (x.double().numpy() for x in (q, k, v))
+    prefix, group = k.shape[1] - n, heads // k.shape[0]
+    candidates = how.candidates(prefix)
+    out = np.empty((n, heads, v.shape[-1]))
+    for head in range(heads):
+        kv = head // group
+        full = [weights(q[i, head], k[kv, : prefix + i + 1]) @ v[kv, : prefix + i + 1] for i in range(n)]
+        for start in range(0, n, how.group):
+            rows = q[start, kv * group : (kv + 1) * group]
+            share = np.mean([weights(row, k[kv, candidates.start : candidates.stop]) for row in rows], 0)
+            if inherited is not None:
+                share[inherited[kv].numpy() - candidates.start] *= np.exp(MERGE_BONUS)
+            middle = sorted(candidates.start + i for i in chosen(share, how))
+            for i in range(start, min(start + how.group, n)):
+                seen = [*range(candidates.start), *middle, *range(candidates.stop, prefix + i + 1)]
+                out[i, head] = weights(q[i, head], k[kv, seen]) @ v[kv, seen]
+            lost = full[start] - out[start, head]
+            out[start : start + how.group if how.delta else start + 1, head] += lost
+        for i in range(max(n - how.tail, 0), n):
+            out[i, head] = full[i]
+    return out
+
+
+def made(n: int, prefix: int, kv_heads: int, group: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(n, kv_heads * group, 16, generator=generator)
+    k, v = torch.randn(2, kv_heads, prefix + n, 16, generator=generator)
+    return q, k, v
+
+
+WAYS = st.builds(
+    Sparsity,
+    budget=st.sampled_from([16, 32]),
+    sink=st.integers(0, 5),
+    recent=st.integers(0, 40),
+    group=st.sampled_from([4, 16, 64]),
+    tail=st.integers(0, 20),
+    delta=st.booleans(),
+    block=st.sampled_from([0, 8, 16]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    how=WAYS,
+    n=st.integers(1, 70),
+    prefix=st.integers(100, 180),
+    kv_heads=st.sampled_from([1, 3]),
+    inherits=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_as_written_out(how, n, prefix, kv_heads, inherits, seed):
+    q, k, v = made(n, prefix, kv_heads, 2, seed)
+    candidates = how.candidates(prefix)
+    inherited = None
+    if inherits:
+        shuffled = torch.stack([torch.randperm(len(candidates)) for _ in range(kv_heads)])
+        inherited = candidates.start + shuffled[:, :20].sort(-1).values
+    out = sparse_extend(q, k, v, Scoring(SCALE), how, inherited)
+    np.testing.assert_allclose(out.numpy(), written_out(q, k, v, how, inherited), atol=2e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(how=WAYS, n=st.integers(1, 70), prefix=st.integers(0, 180), seed=st.integers(0, 99))
+def test_a_budget_over_the_prefix_is_dense(how, n, prefix, seed):
+    from dataclasses import replace
+
+    q, k, v = made(n, prefix, 2, 2, seed)
+    how = replace(how, budget=max(prefix, 1))
+    assert torch.equal(sparse_extend(q, k, v, Scoring(SCALE), how), extend(q, k, v, Scoring(SCALE)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(how=WAYS, n=st.integers(2, 70), prefix=st.integers(100, 180), seed=st.integers(0, 99), data=st.data())
+def test_no_token_hears_of_later_ones(how, n, prefix, seed, data):
+    """But for the tail: it begins where the prompt ends."""
+    end = data.draw(st.integers(1, n - 1))
+    q, k, v = made(n, prefix, 2, 2, seed)
+    whole = sparse_extend(q, k, v, Scoring(SCALE), how)
+    cut = sparse_extend(q[:end], k[:, : prefix + end], v[:, : prefix + end], Scoring(SCALE), how)
+    fast = max(min(end - how.tail, n - how.tail), 0)
+    torch.testing.assert_close(whole[:fast], cut[:fast], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["cap", "sinks"])
+def test_a_layers_scoring_counts_everywhere(kind):
+    """With a selection that hits every token with weight, sparse and dense outputs agree where the rest has none."""
+    q, k, v = made(40, 200, 2, 2, 0)
+    k[:, 50:170] = -q[:, ::2].mean(0)[:, None] * 100
+    scoring = Scoring(SCALE, cap=5.0) if kind == "cap" else Scoring(SCALE, sinks=torch.randn(4))
+    how = Sparsity(64, recent=30, group=8, tail=0)
+    plain = sparse_extend(q, k, v, Scoring(SCALE), how)
+    assert (sparse_extend(q, k, v, scoring, how) - plain).abs().max() > 0.01
