@@ -6,8 +6,9 @@ The embedded model in float32 reads a prefix densely and then the new tokens in 
 (sfi_sglang/attention/sparse_extend.py). Replies are decoded with full attention, so that a difference comes from the
 new tokens alone: how many name the right number, and, dense's own reply forced upon every way, how far its
 distribution is from dense's. The same over every STRIDE-th token of the tool result. Kind `one turn`: one tool result
-on a dense prefix, the question before or behind it. Kind `turns`: a fact told in turn 1 and asked for in turn 6, each turn but the first two sparse, on
-what the sparse ones before it left. Results are written after every question; a run goes on where the last one ended.
+on a dense prefix, the question before or behind it. Kind `turns`: facts told in turn 1 and asked for in turn 6, each
+turn but the first two sparse, on what the sparse ones before it left. Results are written after every prefix; a run
+goes on where the last one ended.
 """
 
 import json
@@ -39,7 +40,7 @@ from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.terminal import console
 
 PREFIX, NEW, TURN = 6400, (200, 600, 1000, 1400), 1150  # tokens; TURN: of one of the six turns
-TURNS, DENSE_TURNS = 6, 2
+TURNS, DENSE_TURNS, FACTS = 6, 2, 2  # FACTS: told in a prefix, each asked for by itself
 TOOLS = ("listing", "code", "prose")
 STRIDE, REPLY, ANSWER = 8, 24, 10  # tokens: of a reply, of its part that must have the number
 KINDS = ("one turn", "turns")
@@ -61,42 +62,55 @@ def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]
         "group 16, tail 64": (finer, False),
         "group 16, tail 64, delta": (replace(finer, delta=True), False),
         "group 16, tail 64, blocks": (replace(finer, block=32), False),
+        "group 16, tail 64, blocks, choosing only": (replace(finer, block=32, dense=False), False),
+        "group 16, tail 16, blocks": (replace(finer, block=32, tail=16), False),
+        "group 64, tail 64, blocks": (replace(finer, block=32, group=64), False),
         "group 16, tail 64, blocks, inherit": (replace(finer, block=32), True),
     }
 
 
 @dataclass(frozen=True)
 class Asked:
-    """prefix: read densely. extends: token ids of the passes after it; the last one ends in the question."""
+    """prefix: read densely. turns: token ids of the passes after it. questions: ids of the pass that ends in one, and
+    the answer."""
 
     kind: str
     trial: int
     prefix: list[int]
-    extends: list[list[int]]
-    answer: str
+    turns: list[list[int]]
+    questions: list[tuple[list[int], str]]
+
+    @property
+    def longest(self) -> int:
+        last = max(len(ids) for ids, _ in self.questions)
+        return len(self.prefix) + sum(map(len, self.turns)) + last
 
 
 def ask(kind: str, trial: int, trials: int, tokenizer: Any, filler: Filler) -> Asked:
     rng = randomness("sparse extend", kind, trial)
-    place, number = rng.choice(PLACES), digits(rng, 1)[0]
-    depth = (trial + 0.5) / trials
-    if kind == "one turn":
-        told = hide([code(place, number)], sentences(PREFIX, rng, filler.count), depth)
-        tool = filler.text(TOOLS[trial % len(TOOLS)], NEW[trial % len(NEW)], f"{trial}")
+    places, numbers = rng.sample(PLACES, FACTS), digits(rng, FACTS)
+    facts, depth = list(map(code, places, numbers)), (trial + 0.5) / trials / FACTS
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    if kind == "turns":
+        parts = [sentences(TURN, rng, filler.count) for _ in range(TURNS)]
+        parts[0] = hide(facts, parts[0], depth)
+        turns = [ids(f"Report: {' '.join(part)}{NOTE}") for part in parts[:-1]]
+        last = f"Report: {' '.join(parts[-1])}\n"
+        asked = [(ids(last + question(place)), number) for place, number in zip(places, numbers, strict=True)]
+        return Asked(kind, trial, [*turns[0], *turns[1]], turns[DENSE_TURNS:], asked)
+    told, asked = hide(facts, sentences(PREFIX, rng, filler.count), depth), []
+    for i, (place, number) in enumerate(zip(places, numbers, strict=True), trial * FACTS):
+        tool = filler.text(TOOLS[i % len(TOOLS)], NEW[i % len(NEW)], f"{i}")
         before, after = question(place).split("\n")
-        if trial // len(NEW) % 2:  # asked before the tool result
+        if i // len(NEW) % 2:  # asked before the tool result
             new = f"{before}\nTool result:\n{tool}{after}"
         else:
             new = f"Tool result:\n{tool}{before}\n{after}"
-        texts = [f"Report: {' '.join(told)}{NOTE}", new]
-        ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        return Asked(kind, trial, ids[0], ids[1:], number)
-    parts = [sentences(TURN, rng, filler.count) for _ in range(TURNS)]
-    parts[0] = hide([code(place, number)], parts[0], depth)
-    turns = [f"Report: {' '.join(part)}{NOTE}" for part in parts]
-    turns[-1] = f"Report: {' '.join(parts[-1])}\n{question(place)}"
-    ids = [tokenizer.encode(text, add_special_tokens=False) for text in turns]
-    return Asked(kind, trial, sum(ids[:DENSE_TURNS], []), ids[DENSE_TURNS:], number)
+        asked.append((ids(new), number))
+    return Asked(kind, trial, ids(f"Report: {' '.join(told)}{NOTE}"), [], asked)
 
 
 class Attention:
@@ -139,7 +153,7 @@ def divergence(reference: Tensor, other: Tensor) -> tuple[list[float], list[bool
 
 def read_prefix(llama: Llama, asked: Asked, options: SFIOptions, file: Path) -> tuple[Context, dict[int, Tensor]]:
     """Densely, and what its end selects by layer; from `file` if it has been read before."""
-    context = Context(llama, len(asked.prefix) + sum(map(len, asked.extends)) + REPLY)
+    context = Context(llama, asked.longest + REPLY)
     n = len(asked.prefix)
     if file.exists():
         keys, values, memory = torch.load(file)
@@ -154,45 +168,36 @@ def read_prefix(llama: Llama, asked: Asked, options: SFIOptions, file: Path) -> 
 def measure(
     llama: Llama, tokenizer: Any, asked: Asked, chosen: Sequence[str], options: SFIOptions, file: Path
 ) -> list[dict[str, Any]]:
-    """One question in all variants; dense comes first."""
+    """All questions of one prefix in all variants; dense comes first."""
     context, memory = read_prefix(llama, asked, options, file)
-    found, dense, forced = list[dict[str, Any]](), list[Tensor](), list[int]()
+    found, dense, forced = list[dict[str, Any]](), dict[int, list[Tensor]](), dict[int, list[int]]()
     for name in chosen:
         context.length = len(asked.prefix)
         how, inherits = variants(options.budget, options.recent)[name]
         attention = Attention(how, inherits, options, memory)
-        for part in asked.extends:
-            hidden = llama.forward(part, context, attention)
-        end = context.length
-        logits = [llama.logits(hidden[STRIDE // 2 :: STRIDE])]
-        first = llama.logits(hidden[-1:])
-        if name == DENSE:
-            dense, forced = logits, llama.greedy(first, context, REPLY)
-            context.length = end
-        logits.append(torch.cat([first, llama.logits(llama.forward(forced[:-1], context, llama.plain))]))
-        tool, replied = (divergence(*pair) for pair in zip(dense, logits, strict=True))
-        reply = forced
-        if not all(replied[1][:ANSWER]):
-            context.length = end
-            reply = llama.greedy(first, context, ANSWER)
-        text = tokenizer.decode(reply[:ANSWER])
-        found.append(
-            {
-                "kind": asked.kind,
-                "trial": asked.trial,
-                "variant": name,
-                "prefix": end - len(asked.extends[-1]),
-                "new": len(asked.extends[-1]),
-                "right": tells(text, [asked.answer]),
-                "text": text,
-                "reply_kl": round(statistics.mean(replied[0]), 5),
-                "first_kl": round(replied[0][0], 5),
-                "reply_top1": round(statistics.mean(replied[1]), 4),
-                "tool_kl": round(statistics.mean(tool[0]), 5),
-                "tool_top1": round(statistics.mean(tool[1]), 4),
-                "attention_seconds": round(attention.seconds, 2),
-            }
-        )
+        for turn in asked.turns:
+            llama.forward(turn, context, attention)
+        start, carried = context.length, dict(attention.memory)
+        for number, (ids, answer) in enumerate(asked.questions):
+            context.length, attention.memory, attention.seconds = start, dict(carried), 0.0
+            hidden = llama.forward(ids, context, attention)
+            first = llama.logits(hidden[-1:])
+            if name == DENSE:
+                forced[number] = llama.greedy(first, context, REPLY)
+                context.length = start + len(ids)
+            reply = forced[number]
+            replied = torch.cat([first, llama.logits(llama.forward(reply[:-1], context, llama.plain))])
+            logits = [llama.logits(hidden[STRIDE // 2 :: STRIDE]), replied]
+            (tool_kl, tool_same), (kl, same) = map(divergence, dense.setdefault(number, logits), logits)
+            if not all(same[:ANSWER]):
+                context.length = start + len(ids)
+                reply = llama.greedy(first, context, ANSWER)
+            text = tokenizer.decode(reply[:ANSWER])
+            row = {"kind": asked.kind, "trial": asked.trial, "question": number, "variant": name}
+            row |= {"prefix": start, "new": len(ids), "right": tells(text, [answer]), "text": text}
+            row |= {"reply_kl": statistics.mean(kl), "first_kl": kl[0], "reply_top1": statistics.mean(same)}
+            row |= {"tool_kl": statistics.mean(tool_kl), "tool_top1": statistics.mean(tool_same)}
+            found.append({**row, "attention_seconds": round(attention.seconds, 2)})
     return found
 
 
@@ -208,7 +213,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 def main(
     out: Annotated[Path, typer.Option(help="JSON; a run goes on where the file ends")],
-    trials: Annotated[int, typer.Option(help="questions of each kind")] = 24,
+    trials: Annotated[int, typer.Option(help="prefixes of each kind; a prefix has FACTS questions")] = 12,
     kinds: str = ",".join(KINDS),
     chosen: Annotated[str, typer.Option("--variants", help="joined by ; (all without it)")] = "",
     budget: int = 512,
@@ -227,7 +232,7 @@ def main(
     tokenizer, llama = AutoTokenizer.from_pretrained(embedded_model()), Llama(embedded_model())
     filler = Filler(from_tokenizer(embedded_model()))
     done = {(row["kind"], row["trial"], row["variant"]) for row in rows}
-    for trial in sorted(range(trials), key=lambda trial: trial * 5 % trials):
+    for trial in sorted(range(trials), key=lambda trial: trial * 5 % 12):
         for kind in kinds.split(","):
             if missing := [name for name in names if (kind, trial, name) not in done]:
                 asked = ask(kind, trial, trials, tokenizer, filler)

@@ -85,19 +85,23 @@ def admitted(
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
 
 
-def check_key(key: str | None) -> None:
-    """Of a request's extra_key, dense or not: nobody reads approximate K and V without asking for them.
+def set_apart(tokenized: Any, *args: Any, **kwargs: Any) -> Any:
+    """AFTER TokenizerManager._create_tokenized_object: approximate K and V get a namespace of their own in the prefix
+    cache, which nobody reads without asking for it.
 
     Raises:
-        ValueError: the key would reach another namespace.
+        ValueError: the request's own extra_key would reach one, or it does not generate.
     """
-    if key and NAMESPACE in key:
+    key = getattr(tokenized, "extra_key", None) or ""
+    if NAMESPACE in key:
         raise ValueError(f"extra_key: `{NAMESPACE}` is reserved for requests with sfi.extend")
-
-
-def key_of(key: str | None, options: SFIOptions) -> str:
-    """The extra_key under which SGLang caches the prompt of a request with a namespace of its own."""
-    return f"{key or ''}{NAMESPACE}{options.namespace}"
+    custom = getattr(tokenized.sampling_params, "custom_params", None)
+    options = parse_sfi(custom.get("sfi") if isinstance(custom, dict) else None)
+    if options is not None and options.namespace:
+        if not hasattr(tokenized, "extra_key"):
+            raise ValueError("sfi.extend: sparse is for requests that generate")
+        tokenized.extra_key = f"{key}{NAMESPACE}{options.namespace}"
+    return tokenized
 
 
 def check_request(obj: Any, ids: Sequence[int] | None, embedded: bool, vocabulary: int) -> None:

@@ -23,6 +23,7 @@ class Sparsity:
     """budget, sink, recent: tokens of the prefix that a fast token sees, per KV head.
     group: new tokens that share a choice. tail: last ones, dense. delta: mend the fast tokens' outputs.
     block: choose whole blocks of so many tokens by their mass; 0: single tokens through `selector`.
+    dense: does the slow token keep its own full attention? Else it only chooses.
     evidence: does the slow token choose? Else the inherited memory alone is seen, and no token is slow.
     """
 
@@ -34,6 +35,7 @@ class Sparsity:
     delta: bool = True
     block: int = 0
     evidence: bool = True
+    dense: bool = True
     selector: SelectorOptions = field(default_factory=SelectorOptions)
 
     @classmethod
@@ -42,9 +44,10 @@ class Sparsity:
         return cls(options.budget, options.sink, options.recent, 16, tail, False, 32)
 
     def candidates(self, prefix: int) -> range:
-        """Positions of the prefix to choose from, whole blocks of them."""
-        count = max(prefix - self.recent - self.sink, 0)
-        return range(self.sink, self.sink + count - (count % self.block if self.block else 0))
+        """Positions of the prefix to choose from, whole blocks of them; a block starts at a multiple of its size."""
+        size = self.block or 1
+        first = -(-self.sink // size) * size
+        return range(first, max((prefix - self.recent) // size * size, first))
 
     def spares(self, prefix: int) -> bool:
         """Is there anything to leave out?"""
@@ -61,7 +64,7 @@ def sparse_extend(
         return extend(q, k, v, scoring)
     first = torch.arange(0, n, how.group)
     chosen = choose(q[first], k, prefix, scoring, how, inherited)
-    slow = extend(q[first], k, v, scoring, prefix + first) if how.evidence else None
+    slow = extend(q[first], k, v, scoring, prefix + first) if how.evidence and how.dense else None
     out = q.new_empty(n, q.shape[1], v.shape[-1])
     for number, start in enumerate(first.tolist()):
         end = min(start + how.group, n)
@@ -99,7 +102,7 @@ def choose(
         scores = scores + bonus
     if how.block:
         mass = scores.unflatten(-1, (-1, how.block)).logsumexp(-1)
-        picks = top_positions(mass, how.budget // how.block)
+        picks = top_positions(mass, -(-how.budget // how.block))
         picks = (picks[..., None] * how.block + torch.arange(how.block, device=k.device)).flatten(-2)
     else:
         picks = top_positions(score(scores, by_group.shape[2], how.selector), how.budget)

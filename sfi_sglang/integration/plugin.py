@@ -10,14 +10,12 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, refusal
-from sfi_sglang.api.options import parse_sfi
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import Unsupported
 from sfi_sglang.integration import doors, server_args
 from sfi_sglang.integration.prompt_tokens import PromptTokens
 from sfi_sglang.integration.reports import Reports
 from sfi_sglang.integration.wide_pass import WidePass
-from sfi_sglang.scheduling.request_state import requested
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 
@@ -142,7 +140,7 @@ class Plugin:
         self._hook(symbols.GENERATE_CONTRACT, self.check_contract, HookType.AFTER)
         self._hook(symbols.SCHEDULERS_READY, self.read_schedulers, HookType.AFTER)
         self._hook(symbols.TOKENIZED, self.admit, HookType.BEFORE)
-        self._hook(symbols.TOKENIZED, self.set_apart, HookType.AFTER)
+        self._hook(symbols.TOKENIZED, admission.set_apart, HookType.AFTER)
         self._hook(symbols.OPENAI_ERROR, self.name_field, HookType.AROUND)
         for model in (symbols.CHAT_REQUEST, symbols.COMPLETION_REQUEST):
             admission.open_openai_field(symbols.resolve(model))
@@ -175,7 +173,6 @@ class Plugin:
 
     def admit(self, manager: Any, obj: Any, text: Any, ids: Any, embeds: Any = None, *args: Any, **kw: Any) -> None:
         """BEFORE TokenizerManager._create_tokenized_object."""
-        admission.check_key(getattr(obj, "extra_key", None))
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
             params = {**(manager.preferred_sampling_params or {}), **params}  # SGLang would join them after this gate
@@ -183,15 +180,6 @@ class Plugin:
             obj.sampling_params, options = admission.admitted(params, self.settings, reason)
             if options:
                 admission.check_request(obj, ids, embeds is not None, manager.model_config.vocab_size)
-
-    def set_apart(self, tokenized: Any, *args: Any, **kwargs: Any) -> Any:
-        """AFTER TokenizerManager._create_tokenized_object."""
-        options = parse_sfi(requested(tokenized))
-        if options is not None and options.namespace:
-            if not hasattr(tokenized, "extra_key"):
-                raise ValueError("sfi.extend: sparse is for requests that generate")
-            tokenized.extra_key = admission.key_of(tokenized.extra_key, options)
-        return tokenized
 
     def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
         """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""

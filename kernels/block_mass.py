@@ -1,0 +1,144 @@
+"""Sparse extend: how much each slow query of a prompt attends to each block of BLOCK_TOKENS tokens of its prefix.
+
+Slow queries are every GROUP-th row of q from a prompt's first new one on. They are cut into tiles of M query heads of
+one KV head, and the prefix into splits, so that K is read once for a tile and never V. A first kernel leaves the
+logsumexp of each block, 1/32 of the logits; a second one turns them into probabilities, which it can only when the
+whole prefix is known, and means them over the query heads of a KV head.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sfi_sglang.kernels.decode import EMPTY
+from sfi_sglang.kernels.heads import within
+from sfi_sglang.kernels.scores import log2_logits, logit_arguments
+from sfi_sglang.selection.scoring import Scoring
+
+BLOCK_TOKENS = 32
+TILE = 64  # query heads of a tile
+TOKENS = 128  # of an iteration
+# Of a tile: line of req_to_token; first row of q, slow queries, number of the first one; first block, end block.
+COLUMNS = 6
+
+
+def tile_queries(group: int) -> int:
+    """Slow queries of one tile, for `group` query heads per KV head."""
+    return max(TILE // triton.next_power_of_2(group), 1)
+
+
+@triton.jit
+def _block_lse(
+    q_ptr, k_ptr, req_to_token, tiles, out, scale, cap, stride_tokens, stride_out, size,
+    KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    GROUP: tl.constexpr, TOKENS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
+):  # fmt: skip
+    """One tile of one KV head over `size` blocks."""
+    head, tile, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    tiles += tile * COLS
+    count, number = tl.load(tiles + 2), tl.load(tiles + 3)
+    first, last = tl.load(tiles + 4), tl.load(tiles + 5)
+    lo = first + split * size
+    hi = tl.minimum(lo + size, last)
+    if lo >= hi:
+        return
+    tokens = req_to_token + tl.load(tiles).to(tl.int64) * stride_tokens
+    m_ids, d_ids, ids = tl.arange(0, M), tl.arange(0, DP), tl.arange(0, TOKENS)
+    query, g = m_ids // GP, m_ids % GP
+    real = (query < count) & (g < G)
+    q_line = ((tl.load(tiles + 1) + query * GROUP) * KV + head) * G + g
+    there = within(real[:, None], d_ids, D, DP)
+    q = tl.load(q_ptr + q_line.to(tl.int64)[:, None] * D + d_ids[None, :], mask=there, other=0.0)
+    out += (((number + query) * KV + head) * G + g).to(tl.int64)[:, None] * stride_out
+    blocks = tl.arange(0, TOKENS // BLOCK)
+    end = hi * BLOCK
+    slot = tl.load(tokens + lo * BLOCK + ids, mask=lo * BLOCK + ids < end, other=0).to(tl.int64)
+    for start in range(lo * BLOCK, end, TOKENS):
+        i = start + ids
+        there = within(i[:, None] < end, d_ids, D, DP)
+        k = tl.load(k_ptr + (slot[:, None] * KV + head) * D + d_ids[None, :], mask=there, other=0.0).to(q.dtype)
+        slot = tl.load(tokens + i + TOKENS, mask=i + TOKENS < end, other=0).to(tl.int64)
+        qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
+        qk = tl.reshape(qk, (M, TOKENS // BLOCK, BLOCK))
+        best = tl.max(qk, 2)
+        lse = best + tl.log2(tl.sum(tl.exp2(qk - best[:, :, None]), 2))
+        block = start // BLOCK + blocks
+        tl.store(out + (block - first)[None, :], lse, mask=real[:, None] & (block < hi)[None, :])
+
+
+@triton.jit
+def _block_mass(
+    lse, counts, out, stride_lse, stride_out, KV: tl.constexpr, G: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """The mean probability of every block over the query heads of one slow query and KV head."""
+    number, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    count = tl.load(counts + number)
+    line = number * KV + head
+    lse += line * G * stride_lse
+    out += line * stride_out
+    ids = tl.arange(0, CHUNK)
+    for g in tl.static_range(G):
+        own = lse + g * stride_lse
+        best = tl.full([CHUNK], EMPTY, tl.float32)
+        total = tl.zeros([CHUNK], tl.float32)
+        for start in range(0, count, CHUNK):
+            x = tl.load(own + start + ids, mask=start + ids < count, other=EMPTY)
+            new_best = tl.maximum(best, x)
+            total = total * tl.exp2(best - new_best) + tl.where(x > EMPTY, tl.exp2(x - new_best), 0.0)
+            best = new_best
+        most = tl.max(best, 0)
+        whole = most + tl.log2(tl.sum(total * tl.exp2(best - most), 0))
+        for start in range(0, count, CHUNK):
+            inside = start + ids < count
+            p = tl.exp2(tl.load(own + start + ids, mask=inside, other=EMPTY) - whole) / G
+            if g > 0:
+                p += tl.load(out + start + ids, mask=inside, other=0.0)
+            tl.store(out + start + ids, p, mask=inside)
+
+
+def block_mass(
+    q: Tensor,
+    keys: Tensor,
+    req_to_token: Tensor,
+    tiles: Tensor,
+    counts: Tensor,
+    scoring: Scoring,
+    group: int,
+    lse: Tensor,
+    out: Tensor,
+    splits: int,
+) -> None:
+    """Of one layer.
+
+    q: [n, heads, D]. keys: the layer's pool [slots, KV, D]. req_to_token: int32 [lines, tokens]. tiles: int32 [tiles,
+    COLUMNS]. counts: int32 [slow queries], blocks that each has. group: rows of q from one slow query to the next.
+    lse: float32 [slow queries * heads, at least the most blocks], scratch. out: float32 [slow queries, KV, as many],
+    written below `counts`. splits: of the longest prefix.
+    """
+    heads, dim = q.shape[1:]
+    kv_heads = keys.shape[1]
+    padded = triton.next_power_of_2(heads // kv_heads)
+    size = triton.cdiv(triton.cdiv(lse.shape[1], splits) * BLOCK_TOKENS, TOKENS) * TOKENS // BLOCK_TOKENS
+    _block_lse[(kv_heads, tiles.shape[0], triton.cdiv(lse.shape[1], size))](
+        q, keys, req_to_token, tiles, lse, stride_tokens=req_to_token.stride(0), stride_out=lse.stride(0), size=size,
+        KV=kv_heads, G=heads // kv_heads, GP=padded, M=max(TILE, padded), D=dim, DP=triton.next_power_of_2(dim),
+        GROUP=group, TOKENS=TOKENS, BLOCK=BLOCK_TOKENS, COLS=COLUMNS, num_warps=4, num_stages=2,
+        **logit_arguments(scoring),
+    )  # fmt: skip
+    _block_mass[(counts.shape[0], kv_heads)](
+        lse, counts, out, lse.stride(0), out.stride(1), KV=kv_heads, G=heads // kv_heads, CHUNK=1024, num_warps=4
+    )
+
+
+def tiles_of(prompts: list[tuple[int, int, int, range]], group: int, heads_each: int) -> tuple[Tensor, Tensor]:
+    """Tiles and counts, on the host. prompts: line of req_to_token, first row of q, its rows that are not dense, blocks
+    to choose from. heads_each: query heads per KV head."""
+    tiles, counts, width = [], list[int](), tile_queries(heads_each)
+    for line, row, rows, blocks in prompts:
+        slow = -(-rows // group)
+        for first in range(0, slow, width):
+            many = min(width, slow - first)
+            tiles.append([line, row + first * group, many, len(counts) + first, blocks.start, blocks.stop])
+        counts += [len(blocks)] * slow
+    return torch.tensor(tiles, dtype=torch.int32), torch.tensor(counts, dtype=torch.int32)
