@@ -113,7 +113,7 @@ class SFIOptions(_Strict):
         Whatever they depend on is in it."""
         if self.extend == "dense":
             return None
-        return f"{self.extend}:{self.budget}:{self.sink}:{self.recent}:{self.carry}"
+        return f"{self.extend}:{self.budget}:{self.sink}:{self.recent}"
 
     def extends_sparsely(self, prefix: int) -> bool:
         """A prompt of which `prefix` tokens are cached?"""

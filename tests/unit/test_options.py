@@ -20,7 +20,10 @@ COUNT = "expected a whole number from 1 to 1048576, got"
 STAGES = (
     "(presets: paper, span, plain; stages, joined by +: agreement, prior, nms, exclusion, span, span8, span16, span64)"
 )
-OPTIONS = "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector, queries, extend, fast, detail)"
+OPTIONS = (
+    "(options: budget, sink, recent, min_gap, max_segment, policy, carry, repair, selector, queries, extend, fast, "
+    "detail)"
+)
 
 
 @pytest.mark.parametrize(

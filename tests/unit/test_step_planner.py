@@ -1,8 +1,10 @@
 """Which steps are dense, fast and slow, from the prompt's last chunk to the end of a request."""
 
+from itertools import pairwise
+
 import torch
 
-from sfi_sglang.api.options import SFIOptions
+from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
 from sfi_sglang.scheduling.request_state import RequestState, without_exclusion
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
 from sfi_sglang.scheduling.step_planner import (
@@ -43,6 +45,22 @@ def test_a_short_prompt_needs_no_selection_and_stays_dense_until_it_outgrows_the
         if steps[-1] is Step.SLOW:
             request.selection = SELECTION
     assert steps == [Step.DENSE] * 4 + [Step.SLOW] + [Step.FAST] * 3  # 4 + 40 + 20 = 64 fit
+
+
+def sparse_tokens(request: RequestState, *ends: int) -> list[int]:
+    """Of the passes of a prompt that is cached up to the first of `ends`."""
+    return [plan_extend(request, start, end, ends[-1]).sparse for start, end in pairwise(ends)]
+
+
+def test_sparse_extend_wants_a_long_cached_prefix_and_leaves_the_end_dense():
+    assert sparse_tokens(request := state(prompt=500, extend="sparse"), 200, 300, 430, 500) == [100, 130, 6]
+    assert request.sparse_tokens == 500 - EXTEND_TAIL - 200
+    request.release(500)  # retracted, and found again in a shorter part of the cache
+    assert sparse_tokens(request, 150, 500) == [286] and request.sparse_tokens == 286
+    assert sparse_tokens(state(prompt=500, extend="sparse"), 0, 300, 500) == [0, 0]  # cold
+    assert sparse_tokens(state(prompt=500, extend="sparse"), 128, 500) == [0]  # 4 + 40 + 20, twice
+    assert sparse_tokens(state(prompt=500), 200, 500) == [0]
+    assert sparse_tokens(state(prompt=250, extend="sparse"), 200, 250) == [0]  # all of it is the end
 
 
 def test_refreshes_follow_the_segments():
