@@ -53,7 +53,8 @@ def sparse_tokens(request: RequestState, *ends: int) -> list[int]:
 
 
 def test_sparse_extend_wants_a_long_cached_prefix_and_leaves_the_end_dense():
-    assert sparse_tokens(request := state(prompt=500, extend="sparse"), 200, 300, 430, 500) == [100, 130, 6]
+    request = state(prompt=500, extend="sparse")
+    assert sparse_tokens(request, 200, 300, 430, 500) == [100, 130, 6]
     assert request.sparse_tokens == 500 - EXTEND_TAIL - 200
     request.release(500)  # retracted, and found again in a shorter part of the cache
     assert sparse_tokens(request, 150, 500) == [286] and request.sparse_tokens == 286
