@@ -66,14 +66,15 @@ def sparse_extend(
     """The last n tokens of a context of L: q [n, heads, D], k and v [KV, L, D] -> [n, heads, Dv]. inherited: candidates
     [KV, c] that the last turn's memory holds."""
     n, prefix = q.shape[0], k.shape[1] - q.shape[0]
-    if not how.spares(prefix):
+    sparse = n - how.tail
+    if sparse <= 0 or not how.spares(prefix):
         return extend(q, k, v, scoring)
-    first = torch.arange(0, n, how.group)
+    first = torch.arange(0, sparse, how.group)
     chosen = choose(q[first], k, prefix, scoring, how, inherited)
     slow = extend(q[first], k, v, scoring, prefix + first) if how.evidence and how.dense else None
     out = q.new_empty(n, q.shape[1], v.shape[-1])
     for number, start in enumerate(first.tolist()):
-        end = min(start + how.group, n)
+        end = min(start + how.group, sparse)
         visible = visible_positions(chosen[number], how, prefix, prefix + end)
         rows = visible.shape[-1] - end + torch.arange(start, end)
         fast = extend(q[start:end], take(k, visible), take(v, visible), scoring, rows)
@@ -81,9 +82,8 @@ def sparse_extend(
             lost = slow[number] - fast[0]
             fast = fast + lost if how.delta else torch.cat([slow[number, None], fast[1:]])
         out[start:end] = fast
-    tail = torch.arange(max(n - how.tail, 0), n)
-    if len(tail):
-        out[tail] = extend(q[tail], k, v, scoring, prefix + tail)
+    if how.tail:
+        out[sparse:] = extend(q[sparse:], k, v, scoring)
     return out
 
 
