@@ -30,7 +30,7 @@ def tile_queries(group: int) -> int:
 
 @triton.jit
 def _block_lse(
-    q_ptr, k_ptr, req_to_token, tiles, out, scale, cap, stride_tokens, stride_out, size,
+    q_ptr, k_ptr, req_to_token, tiles, lse, scale, cap, stride_tokens, stride_lse, size,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     GROUP: tl.constexpr, TOKENS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
@@ -50,33 +50,33 @@ def _block_lse(
     q_line = ((tl.load(tiles + 1) + query * GROUP) * KV + head) * G + g
     there = within(real[:, None], d_ids, D, DP)
     q = tl.load(q_ptr + q_line.to(tl.int64)[:, None] * D + d_ids[None, :], mask=there, other=0.0)
-    out += (((number + query) * KV + head) * G + g).to(tl.int64)[:, None] * stride_out
+    lse += (((number + query) * KV + head) * G + g).to(tl.int64)[:, None] * stride_lse
     blocks = tl.arange(0, TOKENS // BLOCK)
     end = hi * BLOCK
     slot = tl.load(tokens + lo * BLOCK + ids, mask=lo * BLOCK + ids < end, other=0).to(tl.int64)
     for start in range(lo * BLOCK, end, TOKENS):
         i = start + ids
-        there = within(i[:, None] < end, d_ids, D, DP)
-        k = tl.load(k_ptr + (slot[:, None] * KV + head) * D + d_ids[None, :], mask=there, other=0.0).to(q.dtype)
+        inside = within(i[:, None] < end, d_ids, D, DP)
+        k = tl.load(k_ptr + (slot[:, None] * KV + head) * D + d_ids[None, :], mask=inside, other=0.0).to(q.dtype)
         slot = tl.load(tokens + i + TOKENS, mask=i + TOKENS < end, other=0).to(tl.int64)
         qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
         qk = tl.reshape(qk, (M, TOKENS // BLOCK, BLOCK))
         best = tl.max(qk, 2)
-        lse = best + tl.log2(tl.sum(tl.exp2(qk - best[:, :, None]), 2))
+        found = best + tl.log2(tl.sum(tl.exp2(qk - best[:, :, None]), 2))
         block = start // BLOCK + blocks
-        tl.store(out + (block - first)[None, :], lse, mask=real[:, None] & (block < hi)[None, :])
+        tl.store(lse + (block - first)[None, :], found, mask=real[:, None] & (block < hi)[None, :])
 
 
 @triton.jit
 def _block_mass(
-    lse, counts, out, stride_lse, stride_out, KV: tl.constexpr, G: tl.constexpr, CHUNK: tl.constexpr,
+    lse, counts, mass, stride_lse, stride_mass, KV: tl.constexpr, G: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """The mean probability of every block over the query heads of one slow query and KV head."""
     number, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     count = tl.load(counts + number)
     line = number * KV + head
     lse += line * G * stride_lse
-    out += line * stride_out
+    mass += line * stride_mass
     ids = tl.arange(0, CHUNK)
     for g in tl.static_range(G):
         own = lse + g * stride_lse
@@ -93,8 +93,8 @@ def _block_mass(
             inside = start + ids < count
             p = tl.exp2(tl.load(own + start + ids, mask=inside, other=EMPTY) - whole) / G
             if g > 0:
-                p += tl.load(out + start + ids, mask=inside, other=0.0)
-            tl.store(out + start + ids, p, mask=inside)
+                p += tl.load(mass + start + ids, mask=inside, other=0.0)
+            tl.store(mass + start + ids, p, mask=inside)
 
 
 def block_mass(
@@ -121,7 +121,7 @@ def block_mass(
     padded = triton.next_power_of_2(heads // kv_heads)
     size = triton.cdiv(triton.cdiv(lse.shape[1], splits) * BLOCK_TOKENS, TOKENS) * TOKENS // BLOCK_TOKENS
     _block_lse[(kv_heads, tiles.shape[0], triton.cdiv(lse.shape[1], size))](
-        q, keys, req_to_token, tiles, lse, stride_tokens=req_to_token.stride(0), stride_out=lse.stride(0), size=size,
+        q, keys, req_to_token, tiles, lse, stride_tokens=req_to_token.stride(0), stride_lse=lse.stride(0), size=size,
         KV=kv_heads, G=heads // kv_heads, GP=padded, M=max(TILE, padded), D=dim, DP=triton.next_power_of_2(dim),
         GROUP=group, TOKENS=TOKENS, BLOCK=BLOCK_TOKENS, COLS=COLUMNS, num_warps=4, num_stages=2,
         **logit_arguments(scoring),

@@ -11,6 +11,7 @@ REQUEST_COUNTERS = {
     "fast_steps": "Decode steps with attention to the selected memory only",
     "prompt_tokens": "Prompt tokens of SFI requests",
     "inherited_tokens": "Prompt tokens covered by memory inherited from an earlier request",
+    "sparse_extend_tokens": "Prompt tokens that saw a part of their prefix",
     "checked_tokens": "Tokens of fast steps that slow steps computed anew",
     "agreed_tokens": "Checked tokens that full attention ranks first",
     "drafted_tokens": "Tokens that exact requests drafted and full attention verified",

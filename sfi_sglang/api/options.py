@@ -119,8 +119,8 @@ class SFIOptions(_Strict):
         return f"{self.extend}:{self.budget}:{self.sink}:{self.recent}"
 
     def extends_sparsely(self, prefix: int) -> bool:
-        """A prompt of which `prefix` tokens are cached?"""
-        return self.extend == "sparse" and prefix > SPARSE_PREFIX * self.dense_limit
+        """A prompt of which `prefix` tokens are cached? Also small budgets must leave whole blocks out."""
+        return self.extend == "sparse" and prefix > SPARSE_PREFIX * max(self.dense_limit, EXTEND_TAIL)
 
     def flat(self) -> dict[str, int | str]:
         """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""

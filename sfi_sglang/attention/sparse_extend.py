@@ -1,9 +1,13 @@
 """Sparse extend in plain torch: new tokens of a prompt attend to a part of a long cached prefix.
 
-Slow-fast inference along the prompt. Of every `group` new tokens the first is slow: it attends to everything, and what
-it attends to chooses for its group. The others are fast: they see sink, chosen and recent tokens of the prefix, and the
-new tokens before them. The last `tail` tokens are dense: they begin the reply. With `delta` what the slow token lost by
-the choice is given back to its group (arXiv 2505.11254). What a token sees never depends on later tokens.
+Slow-fast inference along the prompt. Of every `group` new tokens the first is slow: its query is compared with the
+whole prefix, and what it attends to most is chosen for its group. The group sees sink, chosen and recent tokens of the
+prefix, and the new tokens before each. The last `tail` tokens are dense: they begin the reply. What a token sees never
+depends on later tokens.
+
+A request gets `Sparsity.of`. The other settings are what benchmarks/sparse_extend.py compares it with: slow tokens
+that are dense themselves, and `delta`, which gives back to a group what its slow token lost by the choice (arXiv
+2505.11254).
 """
 
 from dataclasses import dataclass, field
@@ -40,8 +44,10 @@ class Sparsity:
 
     @classmethod
     def of(cls, options: SFIOptions, tail: int) -> "Sparsity":
-        """Of a request. tail: last tokens of the pass, dense."""
-        return cls(options.budget, options.sink, options.recent, 16, tail, False, 32)
+        """Of a request. tail: last tokens of the pass, dense. What was tried beside it: docs/fidelity.md."""
+        return cls(
+            options.budget, options.sink, options.recent, group=16, tail=tail, delta=False, block=32, dense=False
+        )
 
     def candidates(self, prefix: int) -> range:
         """Positions of the prefix to choose from, whole blocks of them; a block starts at a multiple of its size."""
@@ -60,14 +66,15 @@ def sparse_extend(
     """The last n tokens of a context of L: q [n, heads, D], k and v [KV, L, D] -> [n, heads, Dv]. inherited: candidates
     [KV, c] that the last turn's memory holds."""
     n, prefix = q.shape[0], k.shape[1] - q.shape[0]
-    if not how.spares(prefix):
+    sparse = n - how.tail
+    if sparse <= 0 or not how.spares(prefix):
         return extend(q, k, v, scoring)
-    first = torch.arange(0, n, how.group)
+    first = torch.arange(0, sparse, how.group)
     chosen = choose(q[first], k, prefix, scoring, how, inherited)
     slow = extend(q[first], k, v, scoring, prefix + first) if how.evidence and how.dense else None
     out = q.new_empty(n, q.shape[1], v.shape[-1])
     for number, start in enumerate(first.tolist()):
-        end = min(start + how.group, n)
+        end = min(start + how.group, sparse)
         visible = visible_positions(chosen[number], how, prefix, prefix + end)
         rows = visible.shape[-1] - end + torch.arange(start, end)
         fast = extend(q[start:end], take(k, visible), take(v, visible), scoring, rows)
@@ -75,9 +82,8 @@ def sparse_extend(
             lost = slow[number] - fast[0]
             fast = fast + lost if how.delta else torch.cat([slow[number, None], fast[1:]])
         out[start:end] = fast
-    tail = torch.arange(max(n - how.tail, 0), n)
-    if len(tail):
-        out[tail] = extend(q[tail], k, v, scoring, prefix + tail)
+    if how.tail:
+        out[sparse:] = extend(q[sparse:], k, v, scoring)
     return out
 
 

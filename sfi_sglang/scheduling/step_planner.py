@@ -123,8 +123,7 @@ class StepPlanner:
                 start = batch.prefix_lens[i]
                 row = plan_extend(state, start, start + batch.extend_lens[i], total)
                 self.rows[i] = replace(row, req_pool_index=req.kv.req_pool_idx)
-                first = row.step is Step.SLOW and state.selection is None
-                if (first or row.sparse) and state.inherited is None and state.options.carry != "fresh":
+                if row.step is Step.SLOW and state.selection is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
 
     def abort(self, batch: Any, message: str) -> None:

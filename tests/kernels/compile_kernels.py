@@ -11,7 +11,7 @@ from triton.compiler import ASTSource
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
 from sfi_sglang.attention.model_support import MAX_GROUP
-from sfi_sglang.kernels import coverage, decode, evidence, locate, pack, rows, select, stages, wide
+from sfi_sglang.kernels import block_mass, coverage, decode, evidence, locate, pack, rows, select, stages, wide
 from sfi_sglang.kernels.launch import FAST, MIXED, WIDE
 from sfi_sglang.selection.table import RING
 
@@ -36,6 +36,8 @@ INT_POINTERS = {
     "indptr",
     "pages",
     "pieces",
+    "tiles",
+    "counts",
 }
 
 
@@ -94,6 +96,12 @@ def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
         compile_one(function, pool=pool, CAPPED=capped, **shape)
 
 
+def extend(dim: int, pool: str, capped: bool) -> None:
+    shape = {"KV": 8, "G": 4, "GP": 4, "M": block_mass.TILE, "D": dim, "DP": triton.next_power_of_2(dim)}
+    sizes = {"GROUP": 16, "TOKENS": block_mass.TOKENS, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
+    compile_one(block_mass._block_lse, 4, 2, pool, CAPPED=capped, **shape, **sizes)
+
+
 def main() -> None:
     for dim in (64, 128, 256, 96, 192):
         attention(dim, "*bf16", capped=False, sinks=False)
@@ -107,6 +115,10 @@ def main() -> None:
         prompt(dim, PROMPT_QUERIES * MAX_GROUP, "*bf16", capped=False)
     prompt(256, PROMPT_QUERIES * MAX_GROUP, "*bf16", capped=True)
     prompt(256, PROMPT_QUERIES * MAX_GROUP, FP8, capped=True)
+    for dim in (64, 96, 128, 256):
+        extend(dim, "*bf16", capped=False)
+    extend(128, FP8, capped=True)
+    compile_one(block_mass._block_mass, KV=8, G=4, CHUNK=1024)
     compile_one(locate._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
     compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)
