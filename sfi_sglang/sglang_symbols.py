@@ -65,6 +65,7 @@ WINDOW_POOL = f"{SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 WINDOW_SLOTS = f"{WINDOW_POOL}.translate_loc_from_full_to_swa"
 LINE_POOL = f"{SRT}.mem_cache.memory_pool.ReqToTokenPool"
 STATE_POOL = f"{SRT}.mem_cache.memory_pool.HybridLinearKVPool"
+DELTA_NET = f"{SRT}.configs.hybrid_arch.hybrid_gdn_config"  # None for models without
 STATE_LINES = f"{SRT}.mem_cache.memory_pool.HybridReqToTokenPool"
 WEIGHT_UPDATER = f"{SRT}.managers.scheduler_components.weight_updater.SchedulerWeightUpdaterManager"
 NEW_WEIGHTS = f"{WEIGHT_UPDATER}.flush_cache_after_weight_update"  # whatever they came from, also without a flush
@@ -134,7 +135,7 @@ SERVER_TARGETS = (
     CACHE_RESET, PROTECTED_LENGTH, CACHE_STATES, KEPT_STATES,
     GRAPH_VARIANTS, MODEL_FORWARD, EAGER_LOAD, WRAP_BACKEND, BACKENDS, READ_ENDS, CAPTURED_VARIANT,
     INIT_INFO, SCHEDULERS_READY, RADIX_ATTENTION, KV_POOL, WINDOW_POOL, WINDOW_SLOTS, LINE_POOL,
-    STATE_POOL, STATE_LINES, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
+    STATE_POOL, STATE_LINES, DELTA_NET, KV_WRITE, FINISH_ABORT, OBSERVABILITY, EXECUTION,
     PARALLEL, POOL_ROW, NEW_WEIGHTS, *BACKEND_METHODS,
 )  # fmt: skip
 EXACT_TARGETS = (

@@ -17,6 +17,9 @@ def _backend(runner: Any) -> Any:
     from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 
     class NoPrefill(AttentionBackend):
+        def init_cuda_graph_state(self, max_bs: int, max_num_tokens: int) -> None:
+            pass  # asked of it where a pass may give several tokens
+
         def init_forward_metadata(self, forward_batch: Any) -> None:
             pass
 

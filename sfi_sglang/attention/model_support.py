@@ -64,12 +64,15 @@ def _check_pools(runner: Any, executor: str) -> None:
     plain, windows, states = map(symbols.resolve, (symbols.KV_POOL, symbols.WINDOW_POOL, symbols.STATE_POOL))
     whole = pool.full_kv_pool if type(pool) in (windows, states) else pool  # one pool for each kind of layer
     rows = symbols.resolve(symbols.STATE_LINES if type(pool) is states else symbols.LINE_POOL)
+    on_cuda = torch.device(runner.device).type == "cuda"
+    if type(pool) is states and on_cuda and symbols.resolve(symbols.DELTA_NET)(runner.model_config) is None:
+        raise Unsupported("the model's recurrent states are not Gated DeltaNet's, which alone were tried on a GPU")
     for found, kind in ((whole, plain), (lines, rows)):
         if type(found) is not kind:  # a kind of its own has a layout of its own
             raise Unsupported(f"the model's memory is a {type(found).__name__}, not a {kind.__name__}")
     if whole.kv_cache_layout != "nhd":
         raise Unsupported(f"the KV cache has the layout {whole.kv_cache_layout}, not nhd")
-    interpreted = executor == "triton" and torch.device(runner.device).type != "cuda"
+    interpreted = executor == "triton" and not on_cuda
     if pool.dtype not in DTYPES["torch" if interpreted else executor]:
         told = str(pool.dtype).removeprefix("torch.")
         raise Unsupported(f"the KV cache is {told}, which --sfi-executor {executor} does not read")

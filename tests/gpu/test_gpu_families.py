@@ -1,5 +1,5 @@
-"""Models that mix kinds of layers on a GPU, tiny and with random weights, under CUDA graphs, against Hugging Face in
-float32: sinks and windows (gpt-oss), Gated DeltaNet (Qwen3-Next) and convolutions (LFM2)."""
+"""Models that mix kinds of layers on a GPU, tiny and with random weights, under CUDA graphs: sinks and windows
+(gpt-oss), Gated DeltaNet (Qwen3-Next)."""
 
 import random
 
@@ -8,7 +8,6 @@ import pytest
 import requests
 import torch
 
-from sfi_sglang.api.options import parse_sfi
 from sfi_sglang.serving.server import running_server
 from tests import random_models
 
@@ -35,7 +34,6 @@ FLAGS += [
 BACKENDS = {
     "gpt_oss": ["triton", "--moe-runner-backend", "triton"],
     "qwen3_next": ["triton"],
-    "lfm2": ["fa3"],  # SGLang refuses Triton's here
 }
 
 
@@ -46,13 +44,6 @@ def ask(url: str, sfi, ids: list[list[int]], tokens: int = TOKENS) -> list[dict]
     reply = requests.post(f"{url}/generate", json=body, timeout=300)
     reply.raise_for_status()
     return reply.json()
-
-
-def distance(folder, ids: list[int], reply: dict, sfi=None) -> float:
-    """Mean difference of the reply's log-probabilities from Hugging Face's, nats."""
-    mine = [logprob for logprob, *_ in reply["meta_info"]["output_token_logprobs"]]
-    theirs = random_models.logprobs(folder, ids + reply["output_ids"], len(ids), parse_sfi(sfi))
-    return float(np.abs(np.subtract(mine, theirs)).mean())
 
 
 def gap(one: dict, other: dict) -> float:
@@ -68,19 +59,6 @@ def served(request, tmp_path_factory):
     folder = random_models.build(request.param, tmp_path_factory.mktemp("m") / request.param, torch.bfloat16)
     with running_server(str(folder), [*FLAGS, *BACKENDS[request.param]], log=folder.with_suffix(".log")) as url:
         yield url, folder
-
-
-def test_dense_and_window_are_those_of_hugging_face(served):
-    url, folder = served
-    if folder.name != "lfm2":
-        pytest.skip("no masks of ours in its linear attention, and the experts' rounding decides in bf16")
-    prompts = [PROMPT, PROMPT[::-1]]
-    for sfi in (None, WINDOW):
-        for ids, reply in zip(prompts, ask(url, sfi, prompts), strict=True):
-            far = distance(folder, ids, reply, sfi)
-            print(f"{folder.name} {sfi}: {far:.4f} nats from Hugging Face, dense {distance(folder, ids, reply):.4f}")
-            assert far < ROUNDED
-    assert distance(folder, ids, reply) > 2 * ROUNDED, "the window must make a difference"
 
 
 def test_what_sees_nearly_everything_is_nearly_dense(served):

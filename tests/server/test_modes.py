@@ -53,7 +53,12 @@ def during(url: str, log: Path) -> list[str]:
     """The kinds of the server's passes from the first to the last chunk of a prompt that comes while another request
     decodes with SFI."""
     begun = threading.Event()
-    stream = threading.Thread(target=steps, args=(url, PROMPT, SMALL, 200, [], lambda: begun.set() or False))
+
+    def going_on() -> bool:
+        begun.set()
+        return False
+
+    stream = threading.Thread(target=steps, args=(url, PROMPT, SMALL, 200, [], going_on))
     stream.start()
     begun.wait(60)
     start = log.stat().st_size

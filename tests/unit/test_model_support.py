@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from sglang.srt.configs.qwen3_next import Qwen3NextConfig
 from sglang.srt.layers.radix_attention import AttentionType, RadixAttention
 from sglang.srt.mem_cache.memory_pool import (
     HybridLinearKVPool,
@@ -102,7 +103,7 @@ def test_a_model_that_does_not_fit_is_refused(built, reason):
 
 def runner(
     architecture="MHA", pool=MHATokenToKVPool, dtype=torch.bfloat16, lines=ReqToTokenPool, layout="nhd", second=None,
-    whole=MHATokenToKVPool, stock="fa3", device="cuda", mrope=False, **shape,
+    whole=MHATokenToKVPool, stock="fa3", device="cuda", mrope=False, text=None, **shape,
 ):  # fmt: skip
     """As much of a ModelRunner as is looked at."""
     memory, rows = pool.__new__(pool), lines.__new__(lines)
@@ -110,7 +111,8 @@ def runner(
     if pool in (SWAKVPool, HybridLinearKVPool):
         memory.full_kv_pool = whole.__new__(whole)
         memory.full_kv_pool.kv_cache_layout = layout
-    config = SimpleNamespace(attention_arch=SimpleNamespace(name=architecture), model_is_mrope=mrope)
+    told = SimpleNamespace(get_text_config=lambda: text)
+    config = SimpleNamespace(attention_arch=SimpleNamespace(name=architecture), model_is_mrope=mrope, hf_config=told)
     built = model(layer(0, **shape), *([layer(1, **second)] if second else []))
     return SimpleNamespace(
         model_config=config, model=built, token_to_kv_pool=memory, req_to_token_pool=rows,
@@ -133,8 +135,10 @@ WINDOW, FP8 = {"sliding_window_size": 8}, torch.float8_e4m3fn
         (runner(dtype=torch.float32), "torch", None),
         (runner(dtype=FP8), "torch", None),
         (runner(pool=SWAKVPool, second=WINDOW), "torch", None),
-        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool), "torch", None),
-        (runner(pool=HybridLinearKVPool), "torch", "not a HybridReqToTokenPool"),
+        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool, device="cpu"), "torch", None),
+        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool, text=Qwen3NextConfig()), "torch", None),
+        (runner(pool=HybridLinearKVPool, lines=HybridReqToTokenPool), "torch", "are not Gated DeltaNet's"),
+        (runner(pool=HybridLinearKVPool, device="cpu"), "torch", "not a HybridReqToTokenPool"),
         (runner(architecture="MLA"), "torch", "MLA"),
         (runner(pool=MHATokenToKVPoolFP4), "torch", "MHATokenToKVPoolFP4"),
         (runner(pool=SWAKVPool, whole=MHATokenToKVPoolFP4), "torch", "MHATokenToKVPoolFP4"),
