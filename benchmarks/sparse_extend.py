@@ -50,7 +50,7 @@ DENSE = "dense"
 def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]]:
     """How to extend (None: densely), and whether the memory of the last turn counts."""
     base = Sparsity(budget, recent=recent, group=64, tail=16, delta=False)
-    finer = replace(base, group=16, tail=64)
+    finer = replace(base, group=16, tail=64, block=32)
     return {
         DENSE: (None, False),
         "inherit": (replace(base, evidence=False), True),
@@ -59,13 +59,13 @@ def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]
         "slow + inherit + delta": (replace(base, delta=True), True),
         "tail 64": (replace(base, tail=64), False),
         "group 16": (replace(base, group=16), False),
-        "group 16, tail 64": (finer, False),
-        "group 16, tail 64, delta": (replace(finer, delta=True), False),
-        "group 16, tail 64, blocks": (replace(finer, block=32), False),
-        "group 16, tail 64, blocks, choosing only": (replace(finer, block=32, dense=False), False),
-        "group 16, tail 16, blocks": (replace(finer, block=32, tail=16), False),
-        "group 64, tail 64, blocks": (replace(finer, block=32, group=64), False),
-        "group 16, tail 64, blocks, inherit": (replace(finer, block=32), True),
+        "group 16, tail 64": (replace(finer, block=0), False),
+        "group 16, tail 64, blocks": (finer, False),
+        "group 16, tail 64, blocks, choosing only": (replace(finer, dense=False), False),
+        "group 16, tail 64, blocks, delta": (replace(finer, delta=True), False),
+        "group 16, tail 64, blocks, inherit": (finer, True),
+        "group 64, tail 64, blocks, delta": (replace(finer, group=64, delta=True), False),
+        "group 4, tail 64, blocks, choosing only": (replace(finer, group=4, dense=False), False),
     }
 
 
