@@ -28,7 +28,8 @@ class Llama:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForCausalLM
 
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        loader: Any = AutoModelForCausalLM
+        self.model: Any = loader.from_pretrained(folder, dtype=torch.float32).eval()
         config = self.model.config
         self.dim = config.head_dim
         self.scoring = Scoring(self.dim**-0.5)
@@ -53,7 +54,8 @@ class Llama:
             x = x + own.o_proj(attend(self, number, q[0].transpose(0, 1), *seen).flatten(1))[None]
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         context.length = end
-        return inner.norm(x)[0]
+        found: Tensor = inner.norm(x)[0]
+        return found
 
     def dense(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return decode(q[0], k, v, self.scoring)[None] if len(q) == 1 else extend(q, k, v, self.scoring)
@@ -65,7 +67,8 @@ class Llama:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        return self.model.lm_head(hidden)
+        found: Tensor = self.model.lm_head(hidden)
+        return found
 
     def greedy(self, logits: Tensor, context: Context, tokens: int) -> list[int]:
         """Go on from the logits of the last token [1, vocabulary], with full attention."""

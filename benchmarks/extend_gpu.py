@@ -62,6 +62,7 @@ class Case:
         self.q = torch.randn(new, self.heads, self.dim, dtype=DTYPE, device=DEVICE)
         self.tokens = torch.randperm(self.length, device=DEVICE).int()[None]
         self.scoring = Scoring(self.dim**-0.5)
+        self.ints = dict[tuple[int, ...], Tensor]()
         self._list_blocks()
 
     def _list_blocks(self) -> None:
@@ -92,30 +93,31 @@ class Case:
     def attend(self, layer: int) -> Tensor:
         from sglang.kernels.ops.attention.minimax_sparse.prefill.topk_sparse import flash_prefill_with_gqa_share_sparse
 
-        return flash_prefill_with_gqa_share_sparse(
+        out: Tensor = flash_prefill_with_gqa_share_sparse(
             self.q[: self.sparse], self.keys[layer % 2], self.values[layer % 2], None, self.tokens,
             self._ints(0), self.lists, self.how.group, BLOCK_TOKENS, self._ints(0, self.sparse),
             self._ints(self.length - EXTEND_TAIL), self._ints(self.prefix), self.sparse,
             cu_seqblocks_q=self._ints(0, len(self.counts)), max_seqblock_q=len(self.counts),
         )  # fmt: skip
+        return out
 
     def dense(self, layer: int, queries: int) -> Tensor:
         """The last `queries` tokens."""
         from sgl_kernel.flash_attn import flash_attn_with_kvcache
 
         keys, values = (pool[layer % 2].unsqueeze(1) for pool in (self.keys, self.values))
-        return flash_attn_with_kvcache(
+        out: Tensor = flash_attn_with_kvcache(
             q=self.q[-queries:], k_cache=keys, v_cache=values, page_table=self.tokens,
             cache_seqlens=self._ints(self.length), cu_seqlens_q=self._ints(0, queries), max_seqlen_q=queries,
             softmax_scale=self.dim**-0.5, causal=True,
         )  # fmt: skip
+        return out
 
     def _ints(self, *values: int) -> Tensor:
         """On the device, made once: a copy has no place in a graph."""
-        kept = self.__dict__.setdefault("_kept", {})
-        if values not in kept:
-            kept[values] = torch.tensor(values, dtype=torch.int32, device=DEVICE)
-        return kept[values]
+        if values not in self.ints:
+            self.ints[values] = torch.tensor(values, dtype=torch.int32, device=DEVICE)
+        return self.ints[values]
 
     def all_layers(self, *steps: Callable[[int], object]) -> float:
         """Microseconds."""
@@ -159,7 +161,8 @@ def measure(case: Case, bandwidth: float, teraflops: float) -> list[Result]:
         "tail": case.work(EXTEND_TAIL, case.length),
         "dense": case.work(case.new, case.prefix + case.new / 2),
     }
-    works["sparse"] = tuple(sum(works[name][i] for name in ("choose", "attend", "tail")) for i in (0, 1))
+    parts = [works[name] for name in ("choose", "attend", "tail")]
+    works["sparse"] = sum(flops for flops, _ in parts), sum(size for _, size in parts)
     tail, dense = partial(case.dense, queries=EXTEND_TAIL), partial(case.dense, queries=case.new)
     steps: dict[str, tuple[Callable[[int], object], ...]] = {"choose": (case.choose,)}
     if GPU:

@@ -28,7 +28,7 @@ from benchmarks.dense_llama import Context, Llama
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.attention.reference import grouped_queries
 from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
-from sfi_sglang.client.filler import Filler
+from sfi_sglang.client.filler import Filler, Kind
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.client.token_count import from_tokenizer
 from sfi_sglang.evals.prose import hide, sentences
@@ -41,7 +41,7 @@ from sfi_sglang.terminal import console
 
 PREFIX, NEW, TURN = 6400, (200, 600, 1000, 1400), 1150  # tokens; TURN: of one of the six turns
 TURNS, DENSE_TURNS, FACTS = 6, 2, 2  # FACTS: told in a prefix, each asked for by itself
-TOOLS = ("listing", "code", "prose")
+TOOLS: tuple[Kind, ...] = ("listing", "code", "prose")
 STRIDE, REPLY, ANSWER = 8, 24, 10  # tokens: of a reply, of its part that must have the number
 KINDS = ("one turn", "turns")
 DENSE = "dense"
