@@ -10,7 +10,6 @@ only sent together with an `sfi` that is switched on.
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -119,8 +118,8 @@ def malformed(draw: st.DrawFn) -> Made:
 @dataclass
 class Outcome:
     sent: int = 0
-    statuses: dict[str, Counter[int]] = field(default_factory=dict)  # by door
-    stock_errors: Counter[str] = field(default_factory=Counter)  # 500 and above, which came without `sfi` too, by door
+    statuses: dict[str, dict[int, int]] = field(default_factory=dict)  # by door
+    stock_errors: dict[str, int] = field(default_factory=dict)  # 500 and above, which came without `sfi` too, by door
     examples: dict[str, str] = field(default_factory=dict)  # of these, the last by door
     controls: int = 0
     failures: list[str] = field(default_factory=list)
@@ -158,14 +157,16 @@ class Siege:
         outcome = self.outcome
         reply = self.post(made.door, made.body)
         outcome.sent += 1
-        outcome.statuses.setdefault(made.door, Counter())[reply.status_code] += 1
+        counts = outcome.statuses.setdefault(made.door, {})
+        counts[reply.status_code] = counts.get(reply.status_code, 0) + 1
         if reply.status_code >= 500:
             about = f"{reply.status_code} {made.body[:300]!r}: {reply.text[:200]}"
             if made.plain is not None and self.post(made.door, made.plain).status_code == reply.status_code:
-                outcome.stock_errors[made.door] += 1
+                outcome.stock_errors[made.door] = outcome.stock_errors.get(made.door, 0) + 1
                 outcome.examples[made.door] = about
             else:
                 outcome.failures.append(f"{made.door} {about}")
+                console.print(outcome.failures[-1], markup=False)
         if outcome.sent % EVERY == 0:
             outcome.controls += 1
             if self.control() != self.expected:
