@@ -128,6 +128,7 @@ class Outcome:
 class Siege:
     def __init__(self, url: str) -> None:
         self.url, self.outcome = url, Outcome()
+        self.control()  # later ones find their prompts in the cache and round as they did
         self.expected = self.control()
 
     def post(self, door: str, body: bytes) -> requests.Response:

@@ -3,12 +3,15 @@
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import requests
 
 from benchmarks.soak_cases import SPARSE, TIMEOUT, WORDS, Case, Reply, Tally, ask, sentence
+
+
+WAYS = ("plain", "stream", "logprobs", "several", "batch", "abort", "leave", "turn")  # methods of a client
 
 
 def chunks(url: str, body: dict[str, Any]) -> Iterator[Reply]:
@@ -45,13 +48,11 @@ class Client:
         self.url, self.cases, self.tally, self.dense = url, cases, tally, dense
         self.rng, self.seed, self.number = random.Random(seed), seed, 0
         self.messages: list[dict[str, str]] = []
-        ways = (self.plain, self.stream, self.logprobs, self.several, self.batch, self.abort, self.leave, self.turn)
-        self.ways: dict[str, Callable[[str], None]] = {way.__name__: way for way in ways}
 
     def once(self) -> None:
-        way = self.rng.choice(list(self.ways))
+        way = self.rng.choice(WAYS)
         try:
-            self.ways[way](way)
+            getattr(self, way)(way)
         except (ValueError, LookupError, TypeError, requests.RequestException) as error:
             self.tally.problem(f"{way}: {type(error).__name__}: {error}")
 
