@@ -10,7 +10,6 @@ import requests
 
 from benchmarks.soak_cases import SPARSE, TIMEOUT, WORDS, Case, Reply, Tally, ask, sentence
 
-
 WAYS = ("plain", "stream", "logprobs", "several", "batch", "abort", "leave", "turn")  # methods of a client
 
 
@@ -129,7 +128,7 @@ class Client:
         text = "".join(sentence(self.rng) for _ in range(6))
         self.messages.append({"role": "user", "content": text})
         carry = {} if self.dense else {"sfi": {**SPARSE, "carry": self.rng.choice(["inherit", "merge"])}}
-        body = {"model": "m", "messages": self.messages, "max_tokens": 24, "temperature": 0, **carry}
+        body: dict[str, Any] = {"model": "m", "messages": self.messages, "max_tokens": 24, "temperature": 0, **carry}
         reply = requests.post(f"{self.url}/v1/chat/completions", json=body, timeout=TIMEOUT)
         if not reply.ok or len(reply.json()["choices"]) != 1:
             raise ValueError(f"status {reply.status_code}: {reply.text[:300]}")
