@@ -14,7 +14,6 @@ import pytest
 import requests
 
 from sfi_sglang.agents.programs import PROGRAMS
-from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.client.openai_stream import make_client
 from sfi_sglang.serving.server import reserved_port, running_server
 from sfi_sglang.trajectory.records import read
@@ -26,7 +25,7 @@ FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 1}', "--max-total-
 SFI = {"budget": 64, "recent": 64, "min_gap": 4, "max_segment": 16}
 PATIENCE = 40  # retries, up to 8 s apart
 SOON = 60.0  # seconds
-TOKENS = 600
+TOKENS = 1500  # some seconds
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +55,6 @@ def kill(url: str, name: str) -> None:
         requests.get(f"{url}/health", timeout=SOON)
 
 
-def until_computed(url: str, tokens: int) -> None:
-    """Until the server has computed so many prompt tokens since its start."""
-    deadline = time.monotonic() + SOON
-    while Endpoint(url, "").counters().get("sglang:prompt_tokens_total", 0) < tokens:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def completion(client: openai.OpenAI):
     extra = {"sfi": SFI, "ignore_eos": True}
     return client.completions.create(model="m", prompt=story(40), max_tokens=TOKENS, temperature=0, extra_body=extra)
@@ -88,13 +79,13 @@ def test_clients_and_the_benchmark_go_on_after_a_restart(start, tmp_path):
             plain = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=PATIENCE, http_client=http)
             asked = pool.submit(completion, plain)
             agent = pool.submit(program.run, make_client(url, retries=PATIENCE), "m", task, sfi=SFI, max_steps=2)
-            until_computed(url, 1000)  # more than the completion has: the agent's turns are under way
-            assert not asked.done()
+            time.sleep(1)
+            assert len(sent) == 1 and not asked.done()
             kill(url, "scheduler")
         with start() as url:
-            assert asked.result(120).usage.completion_tokens == TOKENS and asked.result().sfi["fast_steps"] > 0
+            assert asked.result(180).usage.completion_tokens == TOKENS and asked.result().sfi["fast_steps"] > 0
             assert len(sent) > 2, "refused while no server was there"
-            result = agent.result(120)
+            result = agent.result(180)
             assert result.error is None and any(call.output_tokens for call in result.calls)
             broken = bench(url, path)
             while not path.exists() or len(path.read_text().splitlines()) < 2:
@@ -106,7 +97,7 @@ def test_clients_and_the_benchmark_go_on_after_a_restart(start, tmp_path):
             assert 0 < len(read(path).runs) < 4 and not any(run.error for run in read(path).runs)
         with start() as url:
             resumed = bench(url, path)
-            assert resumed.wait(120) == 0 and "going on with" in resumed.stdout.read()
+            assert resumed.wait(180) == 0 and "going on with" in resumed.stdout.read()
             assert len(read(path).runs) == 4 and not any(run.error for run in read(path).runs)
             asked = pool.submit(completion, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0))
             time.sleep(0.3)
