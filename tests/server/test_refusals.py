@@ -60,9 +60,7 @@ def test_300_malformed_requests_at_all_doors(server):
     outcome = besiege(server, 300)
     assert not outcome.failures
     assert outcome.sent == 300 and outcome.controls == 3 and outcome.statuses.keys() == DOORS.keys()
-    for door, counts in outcome.statuses.items():
-        assert counts.keys() <= {200, 400, 422, 500}, door
-        assert 400 in counts or door == "/tokenize"
+    assert all(400 in counts for counts in outcome.statuses.values())
 
 
 @pytest.mark.parametrize("stream", [False, True])
