@@ -1,18 +1,21 @@
-"""Soak: many interleaved conversations with forced KV eviction, random aborts and a small memory store.
+"""Soak: mixed traffic on a small pool, and every greedy reply compared with the same request's reply alone.
 
-    python -m benchmarks.soak --turns 500 --conversations 40
+    python -m benchmarks.soak --minutes 25 --out benchmarks/results/soak_cpu.json
+    python -m benchmarks.soak --minutes 8 --dense --out benchmarks/results/soak_cpu_dense.json
 
-Checks on the way and at the end: the store never exceeds its size, every request is answered or was aborted by us, no
-KV slot stays in use. Reports the hit rate and the scheduler's memory; `--dense` runs the same turns without SFI, to
-tell SGLang's own growth from ours.
+Clients ask at the same time for dense, sparse, repaired and exact replies: whole, as streams, with log-probabilities,
+with grammars, with n > 1, in batches and as turns of chats; they abort and hang up, and the cache is flushed in the
+midst. Four layers of SmolLM2 in float32: quick, and fast steps are approximate there. SGLang looks at the accounts of
+its KV pool after every pass, and at those of its request lines when idle; it ends where they are wrong. `--dense` is
+the control: the same traffic without SFI, on a server that has stock attention and the stock cache.
 """
 
 import json
-import random
+import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,44 +24,52 @@ import psutil
 import requests
 import typer
 
+from benchmarks.soak_cases import GRAMMARS, TIE, Tally, alone
+from benchmarks.soak_traffic import Client
 from sfi_sglang import METRIC_PREFIX
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.client.provenance import provenance
-from sfi_sglang.serving.server import running_server
-from sfi_sglang.terminal import console, progress
+from sfi_sglang.serving.server import CPU_FLAGS, running_server
+from sfi_sglang.terminal import console, long_progress
 
-POOL_TOKENS, CONCURRENCY = 8192, 4
-FLAGS = ["--max-total-tokens", str(POOL_TOKENS), "--max-running-requests", str(CONCURRENCY)]
-CARRY = ("inherit", "merge")
-Reply = dict[str, Any]  # of /generate
+POOL_TOKENS, CLIENTS, STORE_MB = 2048, 8, 2
+FLAGS = [
+    "--max-total-tokens", str(POOL_TOKENS), "--max-running-requests", "8", "--dtype", "float32", "--context-length",
+    "4096", "--chunked-prefill-size", "512", "--schedule-conservativeness", "0.1", "--json-model-override-args",
+    '{"num_hidden_layers": 4}',
+]  # fmt: skip
+SFI_FLAGS = ["--speculative-algorithm", "SFI", "--sfi-memory-mb", str(STORE_MB)]
+CHECKS = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1"}
+FLUSH_EVERY, SAMPLE_EVERY = 3.0, 10.0  # seconds
+RETRACTED = "sglang:num_retracted_requests_total"
+STORE_COUNTS = ("lookups", "hits", "evictions")
 
 
 @dataclass(frozen=True)
 class SoakResult:
-    turns: int
-    answered: int
-    aborted: int
-    inherited: int  # answered turns that inherited memory
-    lookups: int
-    hits: int
-    evictions: int
+    seconds: float
+    replies: dict[str, int]  # by way and option
+    equal: dict[str, int]  # to the reply alone, by option
+    verdicts: dict[str, int]  # of those that part from it
+    parted: list[dict[str, Any]]
+    problems: list[str]  # of requests without their one right end
+    flushes: dict[int, int]  # by status: 400 while requests run
+    retracted: int
+    store: dict[str, int]
     peak_store_bytes: int
-    store_capacity: int
-    kv_tokens_used_after: float  # of POOL_TOKENS, not evictable
-    scheduler_mb_half: float  # resident memory of the scheduler half-way and at the end
-    scheduler_mb_end: float
+    kv_tokens_used_after: float
+    kv_tokens_free_after_flush: float  # of POOL_TOKENS
+    store_bytes_after_flush: float
+    scheduler_mb: list[tuple[int, int, float]]  # seconds, replies so far, resident memory
 
-
-def settled_metrics(url: str) -> dict[str, float]:
-    """Metrics once aborted requests have ended; a tiny request makes SGLang refresh its gauges."""
-    for _ in range(20):
-        params = {"max_new_tokens": 1}
-        requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": params}, timeout=60).raise_for_status()
-        time.sleep(0.5)
-        last = Endpoint(url, "").counters()
-        if last.get("sglang:num_used_tokens") == 0:
-            break
-    return last
+    def failures(self) -> list[str]:
+        """What must not be, whatever the machine."""
+        wrong = [*self.problems, *(str(one) for one in self.parted if one["verdict"] == "different")]
+        if self.kv_tokens_used_after:
+            wrong.append(f"{self.kv_tokens_used_after} KV slots stay in use")
+        if self.peak_store_bytes > STORE_MB << 20 or self.store_bytes_after_flush:
+            wrong.append(f"store: at most {self.peak_store_bytes} bytes, {self.store_bytes_after_flush} after a flush")
+        return wrong
 
 
 def scheduler_mb(url: str) -> float:
@@ -70,95 +81,116 @@ def scheduler_mb(url: str) -> float:
     return resident / 2**20
 
 
+def refreshed(url: str) -> dict[str, float]:
+    """The counters after a tiny request, which makes SGLang refresh its gauges."""
+    params = {"max_new_tokens": 1}
+    requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": params}, timeout=60).raise_for_status()
+    time.sleep(0.5)
+    return Endpoint(url, "").counters()
+
+
 def soak(
     url: str,
-    turns: int,
-    conversations: int,
-    store_mb: int,
-    seed: int = 1,
+    seconds: float,
+    *,
     dense: bool = False,
-    done: Callable[[], object] = lambda: None,
+    texts: int = 6,
+    tokens: int = 64,
+    seed: int = 1,
+    asked: Callable[[], object] = lambda: None,
+    passed: Callable[[float], object] = lambda _: None,
 ) -> SoakResult:
-    rng = random.Random(seed)
-    histories = [f"Conversation {i}. " + "".join(sentence(rng) for _ in range(12)) for i in range(conversations)]
-    locks = [threading.Lock() for _ in range(conversations)]
-    schedule = [(rng.randrange(conversations), rng.random() < 0.15, rng.randrange(10**6)) for _ in range(turns)]
-    peak, half = [0.0], [0.0]
+    """asked: called for each request that was answered alone. passed: with the seconds of the load so far."""
+    cases = alone(url, texts, tokens, dense, asked)
+    endpoint, tally, over = Endpoint(url, ""), Tally(), threading.Event()
+    memory: list[tuple[int, int, float]] = []
+    before, peak = endpoint.counters(), 0.0
 
-    def turn(item: tuple[int, tuple[int, bool, int]]) -> Reply | None:
-        index, (which, abort, salt) = item
-        with locks[which]:
-            histories[which] += (
-                f"\nTool result {salt}: " + sentence(random.Random(salt)) + sentence(random.Random(salt + 1))
-            )
-            histories[which] = histories[which][-6000:] if len(histories[which]) > 9000 else histories[which]
-            reply = ask(url, histories[which], None if dense else CARRY[which % 2], abort)
-            if reply:
-                histories[which] += reply["text"]
-        if index % 10 == 0:
-            peak[0] = max(peak[0], Endpoint(url, "").counters().get(f"{METRIC_PREFIX}memory_bytes", 0))
-        if index == turns // 2:
-            half[0] = scheduler_mb(url)
-        done()
-        return reply
+    def work(client: Client) -> None:
+        while not over.is_set():
+            client.once()
 
-    with ThreadPoolExecutor(CONCURRENCY) as pool:
-        replies = list(pool.map(turn, enumerate(schedule)))
-    answered = [reply for reply in replies if reply]
-    inherited = sum(r["meta_info"].get("sfi", {}).get("inherited_tokens", 0) > 0 for r in answered)
-    last = settled_metrics(url)
-    counts = {k: int(last.get(f"{METRIC_PREFIX}memory_{k}_total", 0)) for k in ("lookups", "hits", "evictions")}
+    clients = [Client(url, cases, tally, seed * 1000 + i, dense) for i in range(CLIENTS)]
+    threads = [threading.Thread(target=work, args=(client,), daemon=True) for client in clients]
+    began, flush_at, sample_at = time.monotonic(), FLUSH_EVERY, 0.0
+    for thread in threads:
+        thread.start()
+    try:
+        while (now := time.monotonic() - began) < seconds:
+            passed(now)
+            if now >= flush_at:
+                status = requests.post(f"{url}/flush_cache", timeout=60).status_code
+                tally.flushes[status] += 1
+                flush_at = now + FLUSH_EVERY
+            if now >= sample_at:
+                memory.append((int(now), sum(tally.replies.values()), round(scheduler_mb(url), 1)))
+                peak = max(peak, endpoint.counters().get(f"{METRIC_PREFIX}memory_bytes", 0.0))
+                sample_at = now + SAMPLE_EVERY
+            time.sleep(0.2)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    spent = time.monotonic() - began
+    memory.append((int(spent), sum(tally.replies.values()), round(scheduler_mb(url), 1)))
+    for _ in range(20):  # until those that hung up have ended
+        after = refreshed(url)
+        if after.get("sglang:num_used_tokens") == 0:
+            break
+    endpoint.flush_cache()
+    flushed = refreshed(url)
+    names = {name: f"{METRIC_PREFIX}memory_{name}_total" for name in STORE_COUNTS}
     return SoakResult(
-        turns,
-        len(answered),
-        sum(abort for _, abort, _ in schedule),
-        inherited,
-        peak_store_bytes=int(max(peak[0], last.get(f"{METRIC_PREFIX}memory_bytes", 0))),
-        store_capacity=store_mb << 20,
-        kv_tokens_used_after=last.get("sglang:num_used_tokens", -1),
-        scheduler_mb_half=half[0],
-        scheduler_mb_end=scheduler_mb(url),
-        **counts,
+        seconds=round(spent, 1),
+        replies=dict(sorted(tally.replies.items())),
+        equal=dict(tally.equal),
+        verdicts=dict(Counter(one["verdict"] for one in tally.parted)),
+        parted=tally.parted,
+        problems=tally.problems,
+        flushes=dict(tally.flushes),
+        retracted=int(after.get(RETRACTED, 0) - before.get(RETRACTED, 0)),
+        store={key: int(after.get(name, 0) - before.get(name, 0)) for key, name in names.items()},
+        peak_store_bytes=int(max(peak, after.get(f"{METRIC_PREFIX}memory_bytes", 0))),
+        kv_tokens_used_after=after.get("sglang:num_used_tokens", -1),
+        kv_tokens_free_after_flush=flushed.get("sglang:kv_available_tokens", -1),
+        store_bytes_after_flush=flushed.get(f"{METRIC_PREFIX}memory_bytes", 0),
+        scheduler_mb=memory,
     )
 
 
-def sentence(rng: random.Random) -> str:
-    day, ships, hour = rng.randrange(999), rng.randrange(99), rng.randrange(24)
-    return f"On day {day} the harbor master wrote that {ships} ships came in at {hour} and left again. "
-
-
-def ask(url: str, text: str, carry: str | None, abort: bool) -> Reply | None:
-    """One turn; `carry` None is dense. An aborted one hangs up after the first token and returns None."""
-    sfi = carry and {"budget": 128, "recent": 64, "min_gap": 4, "max_segment": 16, "carry": carry}
-    params = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True, "custom_params": {"sfi": sfi}}
-    body: dict[str, Any] = {"text": text, "sampling_params": params, "stream": abort}
-    if not abort:
-        reply = requests.post(f"{url}/generate", json=body, timeout=300)
-        reply.raise_for_status()
-        answer: Reply = reply.json()
-        return answer
-    with requests.post(f"{url}/generate", json=body, stream=True, timeout=300) as stream:
-        next(stream.iter_lines(), None)  # then hang up
-    return None
-
-
 def main(
-    turns: int = 500,
-    conversations: int = 40,
-    store_mb: int = 16,
+    minutes: Annotated[float, typer.Option(help="of load; the replies alone come before")] = 25,
+    dense: Annotated[bool, typer.Option(help="the control: stock attention, no SFI")] = False,
+    texts: Annotated[int, typer.Option(help="prompts; each is asked for in every kind")] = 6,
+    tokens: Annotated[int, typer.Option(help="of each reply")] = 64,
     seed: int = 1,
-    dense: Annotated[bool, typer.Option(help="the same turns without SFI")] = False,
     out: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
 ) -> None:
-    """Soak a server of its own and print the result."""
+    """Soak a server of its own and print the result. Exit code 1: something was wrong."""
     Path("runs").mkdir(exist_ok=True)
-    flags = [*FLAGS, "--sfi-memory-mb", str(store_mb)]
-    with running_server(flags=flags, log=Path("runs/soak.log")) as url, progress(console) as bar:
-        task = bar.add_task("turns", total=turns)
-        result = soak(url, turns, conversations, store_mb, seed, dense, lambda: bar.advance(task))
-    console.print_json(data=asdict(result))
+    flags = [*CPU_FLAGS, *FLAGS] if dense else [*FLAGS, *SFI_FLAGS]
+    log = Path(f"runs/soak{'_dense' * dense}.log")
+    with (
+        running_server(flags=flags, defaults=not dense, log=log, env={**os.environ, **CHECKS}) as url,
+        long_progress(console) as bars,
+    ):
+        first = bars.add_task("alone", total=texts * len(GRAMMARS) * (1 if dense else 3))
+        load = bars.add_task("load", total=minutes * 60)
+        result = soak(
+            url,
+            minutes * 60,
+            dense=dense,
+            texts=texts,
+            tokens=tokens,
+            seed=seed,
+            asked=lambda: bars.advance(first),
+            passed=lambda seconds: bars.update(load, completed=seconds),
+        )
+    console.print_json(data={**asdict(result), "parted": len(result.parted)})
     if out:
-        out.write_text(json.dumps({**provenance(), **asdict(result)}, indent=1))
+        settings = {"flags": flags, "environment": CHECKS, "clients": CLIENTS, "tie": TIE}
+        out.write_text(json.dumps({**provenance(), **settings, **asdict(result)}, indent=1) + "\n")
+    raise typer.Exit(bool(result.failures()))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Experiment:
 
         Raises:
             RuntimeError: the server's prefix cache cannot be emptied.
-            ConnectionError: warming up failed.
+            ConnectionError: warming up failed, or the server is gone.
         """
         done = {(run.mode, run.load, run.repeat) for run in writer.runs}
         for cell in self.cells():
@@ -64,7 +64,10 @@ class Experiment:
                 continue
             self.progress(cell)
             self._reset()
-            for run in self._run_cell(cell):
+            runs = self._run_cell(cell)
+            if any(run.error for run in runs):
+                self.endpoint.counters()  # the server may be gone: then the cell is repeated when the run goes on
+            for run in runs:
                 writer.add(run)
 
     def _reset(self) -> None:

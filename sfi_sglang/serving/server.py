@@ -94,18 +94,20 @@ def running_server(
     defaults: bool = True,
     log: Path | None = None,
     env: dict[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[str]:
     """A healthy server on 127.0.0.1; yields its URL and ends the whole process tree on exit. Without `defaults` it gets
-    `flags` alone, as a plain `sglang serve` would.
+    `flags` alone, as a plain `sglang serve` would. port: None for a free one.
 
     Raises:
         RuntimeError: it ended or was not healthy within START_TIMEOUT; the message carries the log's tail.
     """
     arguments = serve_command(model, flags) if defaults else ["--model-path", model or str(embedded_model()), *flags]
     log = log or Path(os.devnull)
-    with reserved_port() as port, open(log, "w") as output:
+    reserved = reserved_port() if port is None else contextlib.nullcontext(port)
+    with reserved as number, open(log, "w") as output:
         process = subprocess.Popen(
-            [SGLANG, "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)],
+            [SGLANG, "serve", *arguments, "--host", "127.0.0.1", "--port", str(number)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(model, flags) | (env or {}),
@@ -113,7 +115,7 @@ def running_server(
             preexec_fn=_end_with_parent,
         )
         try:
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{number}"
             _await_healthy(url, process, log)
             yield url
         finally:

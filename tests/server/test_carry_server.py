@@ -4,7 +4,6 @@ import pytest
 import requests
 from openai import OpenAI
 
-from benchmarks import soak
 from sfi_sglang.selection.snapshot_store import BLOCK
 from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.serving.server import running_server
@@ -128,19 +127,22 @@ TEMPLATE = (
 )
 
 
-def test_small_pool_evictions_thinking_template_and_soak(tmp_path):
+def test_small_pool_evictions_and_a_thinking_template(tmp_path):
     template = tmp_path / "thinking.jinja"
     template.write_text(TEMPLATE)
-    flags = [*soak.FLAGS, "--sfi-memory-mb", "2", "--chat-template", str(template)]
+    flags = [
+        "--max-total-tokens",
+        "8192",
+        "--max-running-requests",
+        "4",
+        "--sfi-memory-mb",
+        "2",
+        "--chat-template",
+        str(template),
+    ]
     with running_server(flags=flags, log=tmp_path / "log", env=probe_env(traced=False)) as url:
         evicted_and_recomputed(url)
         dropped_reasoning(OpenAI(base_url=f"{url}/v1", api_key="none"))
-        result = soak.soak(url, turns=48, conversations=8, store_mb=2)
-    assert result.answered + result.aborted == result.turns
-    assert 0 < result.peak_store_bytes <= result.store_capacity
-    assert result.evictions > 0 and result.hits > 0.5 * result.lookups
-    assert result.kv_tokens_used_after == 0
-    assert result.scheduler_mb_end < result.scheduler_mb_half + 300
 
 
 def evicted_and_recomputed(url: str) -> None:

@@ -11,6 +11,9 @@ import pytest
 import requests
 import torch
 
+from benchmarks.soak import STORE_MB, soak
+from benchmarks.soak_cases import OPTIONS
+from benchmarks.soak_traffic import WAYS
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.server import running_server
 from tests.helpers import flush, generate, probe_env, story
@@ -18,6 +21,7 @@ from tests.helpers import flush, generate, probe_env, story
 CHUNK = 512
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 4}', "--dtype", "float32", "--context-length", "4096"]
 FLAGS += ["--speculative-algorithm", "SFI", "--chunked-prefill-size", str(CHUNK), "--max-total-tokens", "4096"]
+FLAGS += ["--sfi-memory-mb", str(STORE_MB)]
 EXACT = {"budget": 64, "recent": 32, "exact": True}
 LOSSY = {"budget": 64, "recent": 32, "min_gap": 4, "max_segment": 12}
 STRICT = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1"}
@@ -166,3 +170,13 @@ def test_openai_clients_and_dense_neighbours(exact):
     assert len(other["meta_info"]["output_token_logprobs"]) == other["meta_info"]["completion_tokens"]
     refused = requests.post(f"{url}/v1/completions", json={**body, "temperature": 1, "stream": True}, timeout=60)
     assert refused.status_code == 400 and refused.json()["param"] == "sfi.exact"
+
+
+def test_soak(exact):
+    """Mixed traffic of eight clients; longer: `python -m benchmarks.soak`."""
+    url, _ = exact
+    result = soak(url, 25, texts=2, tokens=24)
+    assert not result.failures()
+    assert {name.split()[0] for name in result.replies} == set(WAYS) and result.equal.keys() == OPTIONS.keys()
+    assert result.retracted > 0 and result.flushes.get(400), "the pool is small, and requests are in flight"
+    assert result.store["hits"] > 0

@@ -6,6 +6,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.malformed import DOORS, besiege
 from sfi_sglang.api.options import parse_sfi
 from tests.helpers import generate, story
 
@@ -53,6 +54,13 @@ def test_200_malformed_values_are_refused_or_meant(server):
 
     knock()
     assert generate(server, LONG, SMALL, tokens=8)["meta_info"]["sfi"]["fast_steps"] > 0
+
+
+def test_300_malformed_requests_at_all_doors(server):
+    outcome = besiege(server, 300)
+    assert not outcome.failures
+    assert outcome.sent == 300 and outcome.controls == 3 and outcome.statuses.keys() == DOORS.keys()
+    assert all(400 in counts for counts in outcome.statuses.values())
 
 
 @pytest.mark.parametrize("stream", [False, True])
