@@ -47,7 +47,7 @@ TEXTS = [
 def exact(tmp_path_factory):
     """The server, and the folder where it writes K and V."""
     folder = tmp_path_factory.mktemp("kv")
-    env = probe_env(PROBE_KV=str(folder), **STRICT, **RETRACT)
+    env = probe_env(traced=False, PROBE_KV=str(folder), **STRICT, **RETRACT)
     with running_server(flags=FLAGS, log=folder.with_suffix(".log"), env=env) as url:
         yield url, folder
 
