@@ -44,18 +44,6 @@ def with_sfi(params: dict[str, Any], request: Any) -> dict[str, Any]:
     return params
 
 
-def check_all(sampling_params: Any) -> None:
-    """The values of a /generate request, of one item or a list: refused before a stream is answered with 200.
-
-    Raises:
-        ValueError: a value is wrong.
-    """
-    for one in sampling_params if isinstance(sampling_params, list) else [sampling_params]:
-        custom = one.get("custom_params") if isinstance(one, dict) else getattr(one, "custom_params", None)
-        if isinstance(custom, dict):
-            parse_sfi(custom.get("sfi"))
-
-
 def admitted(
     params: dict[str, Any], settings: Settings, refusal: str | None
 ) -> tuple[dict[str, Any], SFIOptions | None]:
@@ -81,7 +69,7 @@ def admitted(
         raise ValueError(f"sfi.budget: this server allows up to {settings.max_budget} (--sfi-max-budget)")
     if settings.resolved_executor() != "torch" and (reason := options.torch_alone()):
         raise ValueError(f"{reason} and needs a server with --sfi-executor torch")
-    if (params.get("beam_width") or 1) > 1:
+    if isinstance(beams := params.get("beam_width"), int) and beams > 1:
         raise ValueError("sfi: beam search (beam_width) is not supported")
     return {**params, "custom_params": {**(custom or {}), "sfi": options.flat()}}, options
 

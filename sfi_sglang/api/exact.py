@@ -34,7 +34,7 @@ def check(params: dict[str, Any], obj: Any, server_args: Any) -> None:
     if not started_for(server_args):
         raise ValueError(f"sfi.exact: start the server with --speculative-algorithm {ALGORITHM}")
     temperature = params.get("temperature")
-    if not (params.get("top_k") == 1 or (temperature is not None and temperature < GREEDY)):
+    if not (params.get("top_k") == 1 or (isinstance(temperature, int | float) and temperature < GREEDY)):
         raise ValueError("sfi.exact: only with temperature 0 as yet")
     if set_ := [name for name, neutral in NEUTRAL.items() if params.get(name) not in (None, neutral, "", {})]:
         raise ValueError(f"sfi.exact: not together with {set_[0]} as yet")

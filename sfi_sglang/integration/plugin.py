@@ -9,6 +9,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api import admission, exact, refusal
+from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.integration import doors, server_args
 from sfi_sglang.integration.backends import Backends
@@ -42,6 +43,7 @@ class Plugin:
         self.backends = Backends(self.planner, lambda: self.settings, self.problems)
         self.passes = Passes(self.planner, self.backends)
         self.schedulers: str | None = "its schedulers have not said that they serve SFI"  # why SFI cannot run there
+        self.server_args: Any = None  # of the HTTP server
         self.reports = Reports(self.planner.store, self.settings.log_requests)
         self.clock = RefreshClock(self.planner, self.reports.counts, self.reports.metrics.count_refresh)
         self.prompt_tokens = PromptTokens(lambda: self.settings.tokenizer_cache_bytes)
@@ -114,6 +116,7 @@ class Plugin:
         refusal = admission.refusal_of(server_args, self.problems) or self.schedulers
         if self.settings.sfi_default and refusal:
             raise SystemExit(f"sfi: --sfi-default is on, but this server cannot serve SFI: {refusal}")
+        self.server_args = server_args
         doors.put_on(symbols.resolve(symbols.HTTP_APP), self.problems)
 
     def chat_params(self, params: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -127,11 +130,14 @@ class Plugin:
         return admission.with_sfi(params, request)
 
     def check_contract(self, request: Any, _cls: Any, body: Any) -> None:
-        """AFTER GenerateRequest.from_json_value."""
+        """AFTER GenerateRequest.from_json_value: a stream has its status 200 before it comes to `admit`."""
         try:
             if isinstance(body, dict) and body.get("sfi") is not None:
                 raise ValueError(doors.refusal_at("/generate"))
-            admission.check_all(request.sampling_params)
+            given = body.get("sampling_params") if isinstance(body, dict) else None
+            for params in given if isinstance(given, list) else [given]:
+                if isinstance(params, dict):
+                    self.admitted(params, request, self.server_args)
         except ValueError as error:
             raise symbols.resolve(symbols.CONTRACT_ERROR)(str(error)) from None
 
@@ -140,12 +146,17 @@ class Plugin:
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
             params = {**(manager.preferred_sampling_params or {}), **params}  # SGLang would join them after this gate
-            reason = admission.refusal_of(manager.server_args, self.problems) or self.schedulers
-            obj.sampling_params, options = admission.admitted(params, self.settings, reason)
+            obj.sampling_params, options = self.admitted(params, obj, manager.server_args)
             if options:
                 admission.check_request(obj, ids, embeds is not None, manager.model_config.vocab_size)
-            if options and options.exact:
-                exact.check(params, obj, manager.server_args)
+
+    def admitted(self, params: dict[str, Any], obj: Any, server_args: Any) -> tuple[dict[str, Any], SFIOptions | None]:
+        """admission.admitted, and what `exact` does not go together with. obj: the request."""
+        reason = admission.refusal_of(server_args, self.problems) or self.schedulers
+        admitted, options = admission.admitted(params, self.settings, reason)
+        if options and options.exact:
+            exact.check(params, obj, server_args)
+        return admitted, options
 
     def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
         """AFTER _wait_for_scheduler_ready, in the process of the doors. A scheduler without the plugin says nothing."""

@@ -155,7 +155,7 @@ def test_what_is_not_exact_as_yet_is_refused_by_name(exact, name):
     url, _ = exact
     params = {"temperature": 0, "max_new_tokens": 2, "custom_params": {"sfi": EXACT}, **REFUSED.get(name, {})}
     more = {"return_logprob": {"return_logprob": True}, "session_params": {"session_params": {"id": "s"}}}
-    body = {"text": "Hi", "sampling_params": params, **more.get(name, {})}
+    body = {"text": "Hi", "sampling_params": params, **more.get(name, {}), "stream": name in REFUSED}
     reply = requests.post(f"{url}/generate", json=body, timeout=60)
     assert reply.status_code == 400 and "sfi" in reply.text and name.removesuffix("_params") in reply.text
 

@@ -132,3 +132,10 @@ def test_exact_needs_a_server_that_was_started_for_it(server):
     reply = requests.post(f"{server}/v1/completions", json=body, timeout=60)
     assert reply.status_code == 400 and reply.json()["param"] == "sfi.exact"
     assert "start the server with --speculative-algorithm SFI" in reply.text
+    body = {
+        "text": "Hi",
+        "stream": True,
+        "sampling_params": {"temperature": 0, "custom_params": {"sfi": {"exact": True}}},
+    }
+    streamed = requests.post(f"{server}/generate", json=body, timeout=60)
+    assert streamed.status_code == 400 and "sfi.exact: start the server" in streamed.text
