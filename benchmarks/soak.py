@@ -186,7 +186,8 @@ def main(
             asked=lambda: bars.advance(first),
             passed=lambda seconds: bars.update(load, completed=seconds),
         )
-    console.print_json(data={**asdict(result), "parted": len(result.parted)})
+    shown = {**asdict(result), "parted": len(result.parted), "scheduler_mb": result.scheduler_mb[-1:]}
+    console.print_json(data=shown)
     if out:
         settings = {"flags": flags, "environment": CHECKS, "clients": CLIENTS, "tie": TIE}
         out.write_text(json.dumps({**provenance(), **settings, **asdict(result)}, indent=1) + "\n")
