@@ -1,4 +1,4 @@
-"""Processes of a server are killed in the midst of requests. SGLang ends the server with its scheduler; clients learn it
+"""A server's processes are killed in the midst of requests. SGLang ends the server with its scheduler; clients learn it
 at once, and go on with the server that is started in its place."""
 
 import subprocess
