@@ -83,7 +83,7 @@ def scheduler_mb(url: str) -> float:
 
 def refreshed(url: str, dense: bool) -> dict[str, float]:
     """The counters after a tiny request, which refreshes the gauges; those of the store need one with SFI."""
-    params = {"max_new_tokens": 1, **({} if dense else {"custom_params": {"sfi": True}})}
+    params: dict[str, Any] = {"max_new_tokens": 1, **({} if dense else {"custom_params": {"sfi": True}})}
     requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": params}, timeout=60).raise_for_status()
     time.sleep(0.5)
     return Endpoint(url, "").counters()
