@@ -81,9 +81,9 @@ def scheduler_mb(url: str) -> float:
     return resident / 2**20
 
 
-def refreshed(url: str) -> dict[str, float]:
-    """The counters after a tiny request, which makes SGLang refresh its gauges."""
-    params = {"max_new_tokens": 1}
+def refreshed(url: str, dense: bool) -> dict[str, float]:
+    """The counters after a tiny request, which refreshes the gauges; those of the store need one with SFI."""
+    params: dict[str, Any] = {"max_new_tokens": 1, **({} if dense else {"custom_params": {"sfi": True}})}
     requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": params}, timeout=60).raise_for_status()
     time.sleep(0.5)
     return Endpoint(url, "").counters()
@@ -134,11 +134,11 @@ def soak(
     spent = time.monotonic() - began
     memory.append((int(spent), sum(tally.replies.values()), round(scheduler_mb(url), 1)))
     for _ in range(20):  # until those that hung up have ended
-        after = refreshed(url)
+        after = refreshed(url, dense)
         if after.get("sglang:num_used_tokens") == 0:
             break
     endpoint.flush_cache()
-    flushed = refreshed(url)
+    flushed = refreshed(url, dense)
     names = {name: f"{METRIC_PREFIX}memory_{name}_total" for name in STORE_COUNTS}
     return SoakResult(
         seconds=round(spent, 1),
@@ -186,7 +186,8 @@ def main(
             asked=lambda: bars.advance(first),
             passed=lambda seconds: bars.update(load, completed=seconds),
         )
-    console.print_json(data={**asdict(result), "parted": len(result.parted)})
+    shown = {**asdict(result), "parted": len(result.parted), "scheduler_mb": result.scheduler_mb[-1:]}
+    console.print_json(data=shown)
     if out:
         settings = {"flags": flags, "environment": CHECKS, "clients": CLIENTS, "tie": TIE}
         out.write_text(json.dumps({**provenance(), **settings, **asdict(result)}, indent=1) + "\n")
