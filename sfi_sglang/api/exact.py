@@ -1,5 +1,6 @@
 """Which requests may ask for `exact`: the dense reply, token for token, at the speed of fast steps."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -16,9 +17,17 @@ FIELDS = ("return_logprob", "return_hidden_states", "return_routed_experts", "cu
 
 def chance() -> float | None:
     """For benchmarks of models with random weights: at what chance drafts pass, whatever full attention would choose.
-    Replies are wrong then, and their reports say so."""
-    value = os.environ.get(CHANCE_ENV)
-    return None if value is None else float(value)
+    Replies are wrong then, and their reports say so.
+
+    Raises:
+        ValueError: it is no share.
+    """
+    if (value := os.environ.get(CHANCE_ENV)) is None:
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 <= (share := float(value)) <= 1:
+            return share
+    raise ValueError(f"{CHANCE_ENV}: {value!r} is no share, from 0 to 1")
 
 
 def started_for(server_args: Any) -> bool:

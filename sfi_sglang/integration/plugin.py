@@ -202,6 +202,8 @@ class Plugin:
             return
         from sfi_sglang.integration import speculation
 
+        if (share := exact.chance()) is not None:
+            logger.warning("sfi: %s=%s: `exact` replies are wrong, for a benchmark", exact.CHANCE_ENV, share)
         speculation.install(self.passes)
 
     def say_ready(self, info: dict[str, Any], scheduler: Any) -> dict[str, Any]:

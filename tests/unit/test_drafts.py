@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfi_sglang.api.exact import CHANCE_ENV
+from sfi_sglang.api.exact import CHANCE_ENV, chance
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens, judge
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS, Drafting
@@ -130,10 +130,17 @@ def test_a_row_that_drafts_gets_no_token_and_goes_on_with_its_draft():
     assert found.counts.tolist() == [0] and found.last.tolist() == [6]
 
 
+@pytest.mark.parametrize("value", ["", "often", "1.5", "-0.1", "nan"])
+def test_a_wrong_chance_is_refused(monkeypatch, value):
+    monkeypatch.setenv(CHANCE_ENV, value)
+    with pytest.raises(ValueError, match="is no share, from 0 to 1"):
+        chance()
+
+
 def test_the_benchmark_decides_by_chance(monkeypatch):
     drafts = [1] * 15
-    for chance, count in (("0", 1), ("1", 16)):
-        monkeypatch.setenv(CHANCE_ENV, chance)
+    for share, count in (("0", 1), ("1", 16)):
+        monkeypatch.setenv(CHANCE_ENV, share)
         assert len(verdicts([(9, drafts, [2] * 15)])[0]) == count
 
 
