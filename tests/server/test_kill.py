@@ -1,5 +1,5 @@
-"""A server's processes are killed in the midst of requests. SGLang ends the server with its scheduler; clients learn it
-at once, and go on with the server that is started in its place."""
+"""A server's processes are killed in the midst of requests. SGLang ends the server with its scheduler or detokenizer;
+clients learn it, and go on with the server that is started in its place."""
 
 import subprocess
 import sys
@@ -25,6 +25,7 @@ FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 1}', "--max-total-
 SFI = {"budget": 64, "recent": 64, "min_gap": 4, "max_segment": 16}
 PATIENCE = 40  # retries, up to 8 s apart
 SOON = 60.0  # seconds
+NO_DUMPS = {"SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0"}  # for which it waits a minute otherwise
 TOKENS = 1500  # some seconds
 
 
@@ -33,7 +34,8 @@ def start(tmp_path_factory):
     """Starts a server, always on the same port."""
     folder = tmp_path_factory.mktemp("kill")
     with reserved_port() as port:
-        yield lambda: running_server(flags=FLAGS, port=port, log=folder / "log", env=probe_env(traced=False))
+        env = probe_env(traced=False, **NO_DUMPS)
+        yield lambda: running_server(flags=FLAGS, port=port, log=folder / "log", env=env)
 
 
 def family(url: str) -> list[psutil.Process]:
@@ -99,3 +101,8 @@ def test_clients_and_the_benchmark_go_on_after_a_restart(start, tmp_path):
             resumed = bench(url, path)
             assert resumed.wait(180) == 0 and "going on with" in resumed.stdout.read()
             assert len(read(path).runs) == 4 and not any(run.error for run in read(path).runs)
+            asked = pool.submit(completion, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0))
+            time.sleep(1)
+            kill(url, "detokenizer")
+            with pytest.raises(openai.APIError):
+                asked.result(SOON)
