@@ -45,8 +45,12 @@ def test_pages_and_no_prefix_cache(tmp_path, flags, cached):
         reply = ask(url, None, turn, tokens=8)
         assert reply["meta_info"]["cached_tokens"] == cached and close(reply, turn)
         if TURNS[0] in flags:
-            passes = during(url, tmp_path / "log")
-            assert passes.count("Prefill") > 4 and "Prefill" not in {a for a, b in pairwise(passes) if a == b}
+            assert any(takes_turns(during(url, tmp_path / "log")) for _ in range(5))
+
+
+def takes_turns(passes: list[str]) -> bool:
+    """Does a pass that decodes lie between any two chunks? Not where the stream was over before the prompt came."""
+    return passes.count("Prefill") > 4 and "Prefill" not in {a for a, b in pairwise(passes) if a == b}
 
 
 def during(url: str, log: Path) -> list[str]:
