@@ -8,7 +8,6 @@ its two best tokens: a gap of rounding's size says nothing, a larger one is an e
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,7 +105,7 @@ def main(
     sums: dict[str, Sums] = {}
     Path("runs").mkdir(exist_ok=True)
     neighbours_equal = retracted = 0.0
-    with running_server(flags=FLAGS, log=Path("runs/exact_cpu.log"), env={**os.environ, **CHECKS}) as url:
+    with running_server(flags=FLAGS, log=Path("runs/exact_cpu.log"), env=CHECKS) as url:
         endpoint = Endpoint.connect(url)
         asked = prompts(url, number, length)
         with progress(console) as bar:

@@ -11,7 +11,6 @@ the control: the same traffic without SFI, on a server that has stock attention 
 """
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -171,7 +170,7 @@ def main(
     flags = [*CPU_FLAGS, *FLAGS] if dense else [*FLAGS, *SFI_FLAGS]
     log = Path(f"runs/soak{'_dense' * dense}.log")
     with (
-        running_server(flags=flags, defaults=not dense, log=log, env={**os.environ, **CHECKS}) as url,
+        running_server(flags=flags, defaults=not dense, log=log, env=CHECKS) as url,
         long_progress(console) as bars,
     ):
         first = bars.add_task("alone", total=texts * len(GRAMMARS) * (1 if dense else 3))

@@ -3,6 +3,7 @@
 Every wrong value is a ValueError here, which SGLang answers with status 400; the scheduler only sees validated values.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,25 @@ def with_sfi(params: dict[str, Any], request: Any) -> dict[str, Any]:
     if isinstance(custom, dict):
         parse_sfi(custom.get("sfi"))
     return params
+
+
+def check_all(sampling_params: Any) -> None:
+    """The values of a /generate request, of one item or a list: refused before a stream is answered with 200.
+
+    Raises:
+        ValueError: a value is wrong.
+    """
+    for one in sampling_params if isinstance(sampling_params, list) else [sampling_params]:
+        custom = one.get("custom_params") if isinstance(one, dict) else getattr(one, "custom_params", None)
+        if isinstance(custom, dict):
+            parse_sfi(custom.get("sfi"))
+
+
+def joined(params: dict[str, Any], preferred: str | dict[str, Any] | None) -> dict[str, Any]:
+    """Sampling parameters over those of `--preferred-sampling-params`, as SGLang joins them after our gate. preferred:
+    JSON, or parsed."""
+    stated = json.loads(preferred) if isinstance(preferred, str) else preferred
+    return {**(stated or {}), **params}
 
 
 def admitted(

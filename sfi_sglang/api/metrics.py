@@ -30,19 +30,6 @@ BUCKETS = {
     "memory_age_tokens": tuple(64 * 2**power for power in range(12)),  # a block of the store to 128K
     "refresh_seconds": (0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
 }
-REQUEST_HISTOGRAMS = {
-    "coverage": "Of finished requests: share of the attention at refreshes that the old selection would have caught",
-    "agreement": "Of finished requests: share of the checked tokens that full attention ranks first",
-    "memory_age_tokens": "Of requests that inherited a memory: prompt tokens that it has not seen",
-}
-PASS_HISTOGRAMS = {"refresh_seconds": "Decode passes that selected anew for at least one request"}
-SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 1.0)
-BUCKETS = {
-    "coverage": SHARES,
-    "agreement": SHARES,
-    "memory_age_tokens": tuple(64 * 2**power for power in range(12)),  # a block of the store to 128K
-    "refresh_seconds": (0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
-}
 STORE_COUNTERS = {
     "memory_published": "Selected memories left to later requests",
     "memory_lookups": "Searches for a memory to inherit",

@@ -46,6 +46,12 @@ class Report:
         return _wrong(self.symbols)
 
     @property
+    def refused(self) -> str:
+        from sfi_sglang import sglang_symbols
+
+        return "`exact`" if self.missing and self.missing.keys() <= {*sglang_symbols.EXACT_TARGETS} else "SFI requests"
+
+    @property
     def healthy(self) -> bool:
         return not self.problem and not self.missing and all(self.entry_points.values())
 
@@ -165,7 +171,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     elif report.problem:
         console.print("[red]A server will not start[/] with this environment.")
     else:
-        console.print(f"[red]SFI requests will be refused[/]; dense requests are served. Install {report.sglang}?")
+        console.print(f"[red]{report.refused} will be refused[/]; dense requests are served. Install {report.sglang}?")
 
 
 def _fits(version: str | None, needed: Requirement) -> str:

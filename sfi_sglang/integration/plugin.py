@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
@@ -130,14 +131,17 @@ class Plugin:
         return admission.with_sfi(params, request)
 
     def check_contract(self, request: Any, _cls: Any, body: Any) -> None:
-        """AFTER GenerateRequest.from_json_value: a stream has its status 200 before it comes to `admit`."""
+        """AFTER GenerateRequest.from_json_value. A stream has its status 200 before it comes to `admit`."""
         try:
             if isinstance(body, dict) and body.get("sfi") is not None:
                 raise ValueError(doors.refusal_at("/generate"))
-            given = body.get("sampling_params") if isinstance(body, dict) else None
-            for params in given if isinstance(given, list) else [given]:
-                if isinstance(params, dict):
-                    self.admitted(params, request, self.server_args)
+            given = request.sampling_params
+            admission.check_all(given)
+            if self.server_args is not None and body.get("stream"):
+                for params in given if isinstance(given, list) else [given or {}]:
+                    if isinstance(params, dict):
+                        preferred = self.server_args.preferred_sampling_params
+                        self.admitted(admission.joined(params, preferred), request, self.server_args)
         except ValueError as error:
             raise symbols.resolve(symbols.CONTRACT_ERROR)(str(error)) from None
 
@@ -145,7 +149,7 @@ class Plugin:
         """BEFORE TokenizerManager._create_tokenized_object."""
         params = getattr(obj, "sampling_params", None)
         if isinstance(params, dict):
-            params = {**(manager.preferred_sampling_params or {}), **params}  # SGLang would join them after this gate
+            params = admission.joined(params, manager.preferred_sampling_params)
             obj.sampling_params, options = self.admitted(params, obj, manager.server_args)
             if options:
                 admission.check_request(obj, ids, embeds is not None, manager.model_config.vocab_size)
@@ -180,8 +184,7 @@ class Plugin:
         self._hook(symbols.INIT_INFO, self.say_ready, HookType.AFTER)
         self._hook(symbols.RUN_BATCH, self.passes.plan_batch, HookType.BEFORE)
         self._hook(symbols.NEW_WEIGHTS, lambda *_, **__: self.planner.store.clear(), HookType.BEFORE)
-        self._hook(symbols.MODEL_FORWARD, self.passes.forward, HookType.AROUND)
-        self._hook(symbols.MODEL_FORWARD, self.clock.forward, HookType.AROUND)
+        self._hook(symbols.MODEL_FORWARD, self.forward, HookType.AROUND)
         self._hook(symbols.EAGER_LOAD, self.passes.load_eager, HookType.AROUND)
         self._hook(symbols.META_INFO, self.reports.attach_report, HookType.AROUND)
         for stream in (symbols.CHAT_STREAM, symbols.COMPLETION_STREAM):
@@ -194,6 +197,10 @@ class Plugin:
         if symbols.exists(symbols.RESPONSE_INFO) and symbols.exists(symbols.HAS_RESPONSE_INFO):
             HookRegistry.register(symbols.RESPONSE_INFO, self.reports.build_reports, HookType.AROUND)
             symbols.resolve(symbols.STREAMER).has_additional_customized_info = True
+
+    def forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """AROUND ModelRunner.forward. The clock stands outside: added rows take time too."""
+        return self.clock.forward(partial(self.passes.forward, original), *args, **kwargs)
 
     def _add_speculation(self) -> None:
         """`--speculative-algorithm SFI`, for `exact`."""

@@ -178,10 +178,8 @@ def plan_exact(state: RequestState, settled: int, room: PassRoom, most_outputs: 
     """One decode step of a request that shall answer as a dense one. settled: its tokens that stay, the one after the
     last verification included. A fast step drafts; a step that attends to everything verifies what was drafted."""
     options, drafting = state.options, state.drafting
-    pending, longest = (
-        drafting.pending,
-        min(MOST_DRAFTS, most_outputs - (settled - state.prompt_tokens) - 1, room.spare),
-    )
+    pending = drafting.pending
+    longest = min(MOST_DRAFTS, most_outputs - (settled - state.prompt_tokens) - 1, room.spare)
     selects = settled > options.dense_limit and options.policy != "never"
     can_draft = settled > options.dense_limit and (state.selection is not None or not selects)
     wait = can_draft and pending < min(drafting.length(), longest)

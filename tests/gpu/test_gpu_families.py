@@ -21,19 +21,10 @@ WINDOW = {"policy": "never", "sink": 2, "recent": 64}
 NEARLY = {"policy": "never", "sink": 2, "recent": 320}  # all but a few tokens, of the last of them
 ROUNDED = 0.05  # nats, mean: bf16
 FLAGS = ["--skip-tokenizer-init", "--context-length", "512", "--max-total-tokens", "16384", "--dtype", "bfloat16"]
-FLAGS += [
-    "--mem-fraction-static",
-    "0.2",
-    "--sampling-backend",
-    "pytorch",
-    "--cuda-graph-bs-decode",
-    "1",
-    "8",
-    "--attention-backend",
-]
-BACKENDS = {
-    "gpt_oss": ["triton", "--moe-runner-backend", "triton"],
-    "qwen3_next": ["triton"],
+FLAGS += ["--mem-fraction-static", "0.2", "--sampling-backend", "pytorch", "--cuda-graph-bs-decode", "1", "8"]
+BACKENDS = {  # attention, and what goes with it
+    "gpt_oss": ["--attention-backend", "triton", "--moe-runner-backend", "triton"],
+    "qwen3_next": ["--attention-backend", "triton"],
 }
 
 

@@ -4,6 +4,8 @@ import pytest
 import requests
 from openai import OpenAI
 
+from sfi_sglang import METRIC_PREFIX
+from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.selection.snapshot_store import BLOCK
 from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.serving.server import running_server
@@ -120,6 +122,7 @@ def test_chats_with_another_salt_carry_nothing_over(server, client):
     assert min(chat("one"), chat("other")) > 600
 
 
+STORE_MB = 2
 TEMPLATE = (
     "{% for m in messages %}{% set text = m['content'] %}"
     "{% if m['role'] == 'assistant' and '</think>' in text %}{% set text = text.split('</think>')[-1] %}{% endif %}"
@@ -130,19 +133,12 @@ TEMPLATE = (
 def test_small_pool_evictions_and_a_thinking_template(tmp_path):
     template = tmp_path / "thinking.jinja"
     template.write_text(TEMPLATE)
-    flags = [
-        "--max-total-tokens",
-        "8192",
-        "--max-running-requests",
-        "4",
-        "--sfi-memory-mb",
-        "2",
-        "--chat-template",
-        str(template),
-    ]
+    flags = ["--max-total-tokens", "8192", "--max-running-requests", "4", "--sfi-memory-mb", str(STORE_MB)]
+    flags += ["--chat-template", str(template)]
     with running_server(flags=flags, log=tmp_path / "log", env=probe_env(traced=False)) as url:
         evicted_and_recomputed(url)
         dropped_reasoning(OpenAI(base_url=f"{url}/v1", api_key="none"))
+        oldest_forgotten(url)
 
 
 def evicted_and_recomputed(url: str) -> None:
@@ -152,6 +148,21 @@ def evicted_and_recomputed(url: str) -> None:
     again = generate(url, HISTORY, SMALL, tokens=8)
     assert again["meta_info"]["cached_tokens"] < 64, "the KV must be gone"
     assert info(again)["inherited_tokens"] > 600
+
+
+def oldest_forgotten(url: str) -> None:
+    """A store that is full forgets the oldest selections, and never holds more than its size."""
+    wide = {"budget": 512, "recent": 64, "carry": "inherit"}
+    prompts = [story(45, 1000 * i) for i in range(20, 36)]
+    for prompt in prompts:
+        generate(url, prompt, wide, tokens=1)
+    first, last = (
+        info(generate(url, prompt, wide, tokens=1))["inherited_tokens"] for prompt in prompts[:: len(prompts) - 1]
+    )
+    assert first == 0 < last
+    counted = Endpoint(url, "").counters()
+    assert counted[f"{METRIC_PREFIX}memory_evictions_total"] > 0
+    assert 0 < counted[f"{METRIC_PREFIX}memory_bytes"] <= STORE_MB << 20
 
 
 def dropped_reasoning(client: OpenAI) -> None:

@@ -21,7 +21,7 @@ from tests.helpers import flush, generate, probe_env, story
 CHUNK = 512
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 4}', "--dtype", "float32", "--context-length", "4096"]
 FLAGS += ["--speculative-algorithm", "SFI", "--chunked-prefill-size", str(CHUNK), "--max-total-tokens", "4096"]
-FLAGS += ["--sfi-memory-mb", str(STORE_MB)]
+FLAGS += ["--sfi-memory-mb", str(STORE_MB), "--preferred-sampling-params", '{"temperature": 0}']
 EXACT = {"budget": 64, "recent": 32, "exact": True}
 LOSSY = {"budget": 64, "recent": 32, "min_gap": 4, "max_segment": 12}
 STRICT = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1"}
@@ -160,6 +160,18 @@ def test_what_is_not_exact_as_yet_is_refused_by_name(exact, name):
     assert reply.status_code == 400 and "sfi" in reply.text and name.removesuffix("_params") in reply.text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_server_prefers_counts(exact, stream):
+    """Here a temperature of 0."""
+    body = {
+        "text": TEXTS[0],
+        "sampling_params": {"max_new_tokens": 4, "custom_params": {"sfi": EXACT}},
+        "stream": stream,
+    }
+    reply = requests.post(f"{exact[0]}/generate", json=body, timeout=60)
+    assert reply.status_code == 200 and '"drafted_tokens"' in reply.text
+
+
 def test_openai_clients_and_dense_neighbours(exact):
     """Dense requests keep what `exact` has to refuse."""
     url, _ = exact
@@ -179,4 +191,6 @@ def test_soak(exact):
     assert not result.failures()
     assert {name.split()[0] for name in result.replies} == set(WAYS) and result.equal.keys() == OPTIONS.keys()
     assert result.retracted > 0 and result.flushes.get(400), "the pool is small, and requests are in flight"
-    assert result.store["hits"] > 0
+    assert result.store["hits"] > 0 and result.peak_store_bytes > 0
+    half, end = (result.scheduler_mb[i][2] for i in (len(result.scheduler_mb) // 2, -1))
+    assert end < half + 300

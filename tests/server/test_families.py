@@ -127,7 +127,8 @@ def test_a_server_that_cannot_serve_sfi_goes_on_densely(tmp_path, family, flags,
             body = {"input_ids": PROMPT, "sampling_params": params, "stream": sfi is True}
             refused = requests.post(f"{url}/generate", json=body, timeout=60)
             assert refused.status_code == 400
-            assert f"sfi: not available on this server: {reason}" in refused.text
+            error = refused.json()["error"]
+            assert (error if body["stream"] else error["message"]) == f"sfi: not available on this server: {reason}"
         assert ask(url, None)["output_ids"] == before
         assert requests.get(f"{url}/server_info", timeout=60).json()["sfi"] == {"refusal": reason, "statement": None}
     assert f"SFI requests will be refused: {reason}" in log.read_text()

@@ -44,6 +44,12 @@ def test_doctor_is_healthy_and_finds_what_is_missing(monkeypatch):
     assert not diagnosis.examine().healthy
 
 
+def test_doctor_says_where_exact_alone_is_refused(monkeypatch):
+    monkeypatch.setattr(sglang_symbols, "EXACT_TARGETS", ("sglang.srt.no_module.name",))
+    result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 1 and "`exact` will be refused; dense requests are served" in result.stdout
+
+
 def test_doctor_tells_a_help_from_a_need_and_names_the_versions_that_fit(monkeypatch):
     monkeypatch.setattr(sglang_symbols, "OPTIONAL_TARGETS", ("sglang.srt.no_module.name",))
     monkeypatch.setattr("sfi_sglang.client.provenance.version", lambda name: "0.5.20")
