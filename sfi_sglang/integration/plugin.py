@@ -135,10 +135,10 @@ class Plugin:
         try:
             if isinstance(body, dict) and body.get("sfi") is not None:
                 raise ValueError(doors.refusal_at("/generate"))
-            given = request.sampling_params
-            admission.check_all(given)
+            admission.check_all(request.sampling_params)
             if self.server_args is not None and body.get("stream"):
-                for params in given if isinstance(given, list) else [given or {}]:
+                given = body.get("sampling_params") or {}
+                for params in given if isinstance(given, list) else [given]:
                     if isinstance(params, dict):
                         preferred = self.server_args.preferred_sampling_params
                         self.admitted(admission.joined(params, preferred), request, self.server_args)
