@@ -4,10 +4,10 @@
     python -m benchmarks.soak --minutes 8 --dense --out benchmarks/results/soak_cpu_dense.json
 
 Clients ask at the same time for dense, sparse, repaired and exact replies: whole, as streams, with log-probabilities,
-with grammars, with n > 1, in batches and as turns of chats; they abort and hang up, and the cache is flushed in the
-midst. Four layers of SmolLM2 in float32: quick, and fast steps are approximate there. SGLang looks at the accounts of
-its KV pool after every pass, and at those of its request lines when idle; it ends where they are wrong. `--dense` is
-the control: the same traffic without SFI, on a server that has stock attention and the stock cache.
+with grammars, with n > 1, drawn, in batches and as turns of chats; they abort and hang up, and the cache is flushed in
+the midst. Four layers of SmolLM2 in float32: quick, and fast steps are approximate there. SGLang looks at the accounts
+of its KV pool after every pass, and at those of its request lines when idle; it ends where they are wrong. `--dense`
+is the control: the same traffic without SFI, on a server that has stock attention and the stock cache.
 """
 
 import json

@@ -128,7 +128,7 @@ def alone(url: str, texts: int, tokens: int, dense: bool, done: Callable[[], obj
         best = reply["meta_info"]["output_top_logprobs"]
         gaps = tuple(math.inf if second is None else first - second for (first, *_), (second, *_) in best)
         cases.append(Case(text, option, grammar, tokens, tuple(reply["output_ids"]), gaps))
-        if option == "dense" and grammar == "none" and not dense:
+        if option == "dense" and not dense:
             cases.append(Case(text, "exact", grammar, tokens, tuple(reply["output_ids"]), gaps))
         done()
     return cases

@@ -10,7 +10,7 @@ import requests
 
 from benchmarks.soak_cases import SPARSE, TIMEOUT, WORDS, Case, Reply, Tally, ask, sentence
 
-WAYS = ("plain", "stream", "logprobs", "several", "batch", "abort", "leave", "turn")  # methods of a client
+WAYS = ("plain", "stream", "logprobs", "several", "batch", "abort", "leave", "turn", "draw")  # methods of a client
 
 
 def chunks(url: str, body: dict[str, Any]) -> Iterator[Reply]:
@@ -40,6 +40,17 @@ def chunks(url: str, body: dict[str, Any]) -> Iterator[Reply]:
         raise ValueError(f"a stream with {ends} ends and {'a' if done else 'no'} [DONE]")
 
 
+def check(case: Case, reply: Reply) -> None:
+    """
+    Raises:
+        ValueError: the reply was cut short, or is not of its grammar.
+    """
+    if reply["meta_info"]["finish_reason"]["type"] not in ("length", "stop"):
+        raise ValueError(f"ended by {reply['meta_info']['finish_reason']}")
+    if case.grammar == "regex" and not re.fullmatch(WORDS.replace("{30,}", "*"), reply["text"]):
+        raise ValueError(f"not of the grammar: {reply['text']!r}")
+
+
 class Client:
     """One of those that ask at the same time; every method is one way to ask and returns when its requests ended."""
 
@@ -55,18 +66,16 @@ class Client:
         except (ValueError, LookupError, TypeError, requests.RequestException) as error:
             self.tally.problem(f"{way}: {type(error).__name__}: {error}")
 
-    def case(self, *without: str) -> Case:
-        return self.rng.choice([case for case in self.cases if case.option not in without])
+    def case(self) -> Case:
+        return self.rng.choice(self.cases)
 
     def body(self, case: Case, **more: Any) -> dict[str, Any]:
         self.number += 1
         return {"text": case.text, "sampling_params": case.sampling(), "rid": f"{self.seed}-{self.number}", **more}
 
     def taken(self, way: str, case: Case, reply: Reply, whole: bool = True) -> None:
-        if whole and reply["meta_info"]["finish_reason"]["type"] not in ("length", "stop"):
-            raise ValueError(f"ended by {reply['meta_info']['finish_reason']}")
-        if whole and case.grammar == "regex" and not re.fullmatch(WORDS.replace("{30,}", "*"), reply["text"]):
-            raise ValueError(f"not of the grammar: {reply['text']!r}")
+        if whole:
+            check(case, reply)
         self.tally.compare(way, case, reply, whole)
         self.tally.ended(way, case.option)
 
@@ -78,7 +87,7 @@ class Client:
         self.taken(way, case, reply)
 
     def logprobs(self, way: str) -> None:
-        reply = ask(self.url, self.body(case := self.case("exact"), return_logprob=True))
+        reply = ask(self.url, self.body(case := self.case(), return_logprob=True))
         if len(reply["meta_info"]["output_token_logprobs"]) != len(reply["output_ids"]):
             raise ValueError("log-probabilities that are not one a token")
         self.taken(way, case, reply)
@@ -120,6 +129,13 @@ class Client:
             if number == enough:
                 return self.taken(way, case, last, whole=False)
         self.taken(way, case, last)  # it was short
+
+    def draw(self, way: str) -> None:
+        """There is no reply to compare with, a grammar apart."""
+        body = self.body(case := self.case())
+        body["sampling_params"] |= {"temperature": 1.0, "top_p": 0.95}
+        check(case, ask(self.url, body))
+        self.tally.ended(way, case.option)
 
     def turn(self, way: str) -> None:
         """The next turn of a chat whose selections are carried on, or the first one of another."""

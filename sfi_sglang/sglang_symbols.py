@@ -110,6 +110,11 @@ ALLOC_SLOTS = f"{SRT}.mem_cache.allocation.alloc_token_slots"
 FINISH_STATE = f"{SRT}.managers.schedule_batch.Req.update_finish_state"
 STREAM_ACCEPT = f"{SRT}.managers.scheduler_components.output_streamer._GenerationStreamAccumulator.accept"
 KV_MOVES = f"{KV_POOL}._init_kv_copy_and_warmup"
+LOGPROBS = f"{SRT}.layers.logprob_processor"
+OUTPUT_LOGPROBS, LOGPROB_RESULT = f"{LOGPROBS}.OutputLogprobProcessor.compute_logprobs", f"{LOGPROBS}.LogprobResult"
+UNSCALED_LOGPROBS = f"{SRT}.layers.sampler.SGLANG_RETURN_ORIGINAL_LOGPROB"
+GRAMMAR = f"{SRT}.constrained.base_grammar_backend.BaseGrammarObject"
+ROLLBACK, FILL_MASK, TERMINATED = (f"{GRAMMAR}.{name}" for name in ("rollback", "fill_vocab_mask", "is_terminated"))
 
 # Wrapped where it is there; without it requests are served as well, only later (integration/token_cache.py).
 PROMPT_ENCODE = f"{SRT}.entrypoints.openai.parallel_prompt_encode.parallel_prompt_encode"
@@ -140,7 +145,8 @@ SERVER_TARGETS = (
 )  # fmt: skip
 EXACT_TARGETS = (
     SPEC_REGISTER, SPEC_FUTURES, SPEC_CLASS, SPEC_INPUT, SPEC_STATE, SPEC_WORKER, SPEC_READ, SPEC_PREPARE, SPEC_NEEDED,
-    ALLOC_SLOTS, FINISH_STATE, STREAM_ACCEPT, KV_MOVES,
+    ALLOC_SLOTS, FINISH_STATE, STREAM_ACCEPT, KV_MOVES, OUTPUT_LOGPROBS, LOGPROB_RESULT, ROLLBACK, FILL_MASK,
+    TERMINATED, UNSCALED_LOGPROBS,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
 OPTIONAL_TARGETS = (PROMPT_ENCODE,)

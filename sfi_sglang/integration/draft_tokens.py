@@ -1,5 +1,6 @@
 """The drafts of running `exact` requests, which the device alone knows, and what a dense pass says of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,11 @@ class DraftTokens:
 
     def at(self, lines: Tensor, positions: Tensor) -> Tensor:
         return self.ids[lines, positions % WIDTH]
+
+    def on_host(self, lines: Tensor, spans: Sequence[range]) -> list[list[int]]:
+        """Those at a span of positions of each line. Waits for the device."""
+        kept = self.ids[lines].tolist() if spans else []
+        return [[ids[position % WIDTH] for position in span] for ids, span in zip(kept, spans, strict=True)]
 
 
 @dataclass(frozen=True)

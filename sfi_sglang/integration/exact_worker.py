@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sfi_sglang.api.exact import ALGORITHM
 from sfi_sglang.attention import model_support
+from sfi_sglang.integration import logprobs
+from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Verdict, judge
 from sfi_sglang.integration.passes import Passes
 from sfi_sglang.integration.speculation import LastTokens
@@ -63,8 +65,24 @@ class ExactWorker(BaseSpecWorker):
         batch.spec_info, batch.spec_algorithm = None, SpeculativeAlgorithm.NONE
         if batch.forward_mode.is_decode():
             return self._decode(batch, last, on_publish or (lambda lengths: None))
-        result = self.target_worker.forward_batch_generation(batch)
+        result, choices = self._run(batch)
+        if choices is not None:
+            logprobs.put(result.logits_output, choices)
         return self._finish(result, batch.seq_lens, result.next_token_ids, on_publish)
+
+    def _run(self, batch: Any) -> tuple[Any, Choices | None]:
+        """A pass in which rows choose by the rules of their requests. Returns its GenerationBatchResult too."""
+        rows = self.passes.planner.rows_for([req.rid for req in batch.reqs], len(batch.reqs))
+        self.passes.choices = choices = Choices.of(batch.reqs, rows)
+        try:
+            if choices is not None:
+                choices.read(self.passes.drafts, batch.req_pool_indices)
+            result = self.target_worker.forward_batch_generation(batch)
+        finally:
+            self.passes.choices = None
+        if choices is not None:
+            result.next_token_ids = choices.own(result.next_token_ids)
+        return result, choices
 
     def _decode(self, batch: Any, last: LastTokens, publish: Publish) -> Any:
         committed, settled = batch.seq_lens, (batch.seq_lens_cpu + 1).tolist()
@@ -86,10 +104,10 @@ class ExactWorker(BaseSpecWorker):
         width = max((row.verifies for row in rows), default=0)
         if not width:
             publish(committed + emits)  # known before the pass
-        result = self.target_worker.forward_batch_generation(batch)
+        result, choices = self._run(batch)
         self.launched.append(rows)
         emits = emits.to(torch.int32)
-        checked, own = self.passes.checked, result.next_token_ids
+        checked, own = self.passes.checked, result.next_token_ids.long()  # SGLang draws int32, and ranks int64
         if width and checked is None:
             self._give_up(batch, rows)
         if not width or checked is None:
@@ -99,17 +117,17 @@ class ExactWorker(BaseSpecWorker):
         ends = committed + verdict.counts
         if width:
             publish(ends)
-        return self._finish(self._in_rows(result, verdict), ends, verdict.last, None)
+        return self._finish(self._in_rows(result, verdict, choices), ends, verdict.last, None)
 
     @staticmethod
-    def _in_rows(result: Any, verdict: Verdict) -> Any:
+    def _in_rows(result: Any, verdict: Verdict, choices: Choices | None) -> Any:
         """The verdict in a GenerationBatchResult, whose own tokens are one a request."""
         width = verdict.tokens.shape[1]
         result.next_token_ids, result.accept_lens = verdict.tokens.flatten(), verdict.counts
         result.speculative_output_stride, result.num_non_draft_tokens_per_req = width, 0
         logits = result.logits_output
         if logits.next_token_logprobs is not None:
-            logits.next_token_logprobs = logits.next_token_logprobs[:, None]
+            logprobs.put(logits, choices, width)
         if logits.hidden_states is not None:
             logits.hidden_states = logits.hidden_states.repeat_interleave(width, 0)
         return result

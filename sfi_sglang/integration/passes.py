@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sfi_sglang.integration.backends import Backends
+from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
@@ -14,11 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 class Passes:
-    """checked: the added rows of the last pass, if it had any."""
+    """checked: the added rows of the last pass, if it had any. choices: of the pass at hand, if rows follow rules."""
 
     def __init__(self, planner: StepPlanner, backends: Backends) -> None:
         self.planner, self.backends, self.drafts = planner, backends, DraftTokens()
         self.checked: Checked | None = None
+        self.choices: Choices | None = None
 
     def plan_batch(self, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
         """BEFORE Scheduler.run_batch. Where a pass may give several tokens, SGLang knows the lengths of a decode pass
@@ -46,9 +48,14 @@ class Passes:
         if wide is None:
             if repairs:
                 self.planner.drop_repairs()
-            return original(runner, batch, *args, **kwargs)
-        output = original(runner, wide.batch, *args, **kwargs)
-        self.checked = wide.finish(output)
+            output = original(runner, batch, *args, **kwargs)
+        else:
+            output = original(runner, wide.batch, *args, **kwargs)
+        if self.choices is not None:
+            logits = output.logits_output.next_token_logits
+            self.choices.choose(logits, batch.sampling_info, widened=wide is not None)
+        if wide is not None:
+            self.checked = wide.finish(output, self.choices)
         return output
 
     def load_eager(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:

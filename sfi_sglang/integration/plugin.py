@@ -160,6 +160,7 @@ class Plugin:
         admitted, options = admission.admitted(params, self.settings, reason)
         if options and options.exact:
             exact.check(params, obj, server_args)
+            admitted = exact.seeded(admitted)
         return admitted, options
 
     def read_schedulers(self, infos: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:

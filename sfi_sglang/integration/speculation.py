@@ -15,6 +15,7 @@ from torch import Tensor
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.api.exact import ALGORITHM as NAME
+from sfi_sglang.api.exact import CHANCE_ENV, chance
 from sfi_sglang.integration import draft_slots
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 
@@ -44,10 +45,12 @@ class SFISpec(CustomSpecAlgo):
         """
         if server_args.radix_cache_backend != BACKEND:
             raise ValueError(f"--speculative-algorithm {NAME} needs --enable-sfi")
-        for size in ("tp_size", "pp_size", "page_size"):
+        for size in ("pp_size", "page_size"):
             if (getattr(server_args, size) or 1) > 1:
                 flag = size.replace("_", "-")
                 raise ValueError(f"--speculative-algorithm {NAME} does not work with --{flag} above 1 as yet")
+        if chance() is not None and server_args.tp_size > 1:
+            raise ValueError(f"{CHANCE_ENV}: the ranks of --tp-size {server_args.tp_size} would draw other lots each")
         if server_args.disaggregation_mode != "null":
             raise ValueError(f"--speculative-algorithm {NAME} does not work with --disaggregation-mode")
         server_args.speculative_num_draft_tokens = MOST_DRAFTS + 1

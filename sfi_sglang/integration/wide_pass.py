@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
 from sfi_sglang.scheduling.step_planner import ON_DEVICE, Repair, RowPlan
 
@@ -62,12 +63,14 @@ class WidePass:
         wide = _widened(runner, batch, host[1], requests, positions, tokens)
         return cls(wide, batch.batch_size, repairs, requests, places, following)
 
-    def finish(self, output: Any) -> Checked:
+    def finish(self, output: Any, rules: Choices | None) -> Checked:
         """Take the added rows out of the output. Requests that do not draft know now that they are exact, and where the
         number of tokens is that dense attention would have chosen too."""
         logits = output.logits_output.next_token_logits
         output.logits_output.next_token_logits = logits[: self.own]
         choices = logits[self.own : self.own + len(self.requests)].argmax(-1)
+        if rules is not None:
+            choices = rules.added(choices)
         alike = torch.zeros(self.own, dtype=torch.int64, device=choices.device)
         alike.index_add_(0, self.requests, (choices == self.following).long())
         for index, row, repair in self.repairs:

@@ -38,6 +38,11 @@ class RowPlan:
         return self.settled > 0 and self.step is Step.FAST
 
     @property
+    def unsettled(self) -> int:
+        """Drafts in its context."""
+        return self.length - self.settled if self.settled else 0
+
+    @property
     def verifies(self) -> int:
         """Drafts."""
         return len(self.repair.tokens) if self.repair is not None and self.settled else 0

@@ -12,7 +12,7 @@ from sfi_sglang.integration import draft_slots, plugin
 from sfi_sglang.integration.speculation import SFISpec
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 
-STARTED = SimpleNamespace(speculative_algorithm="SFI")
+STARTED = SimpleNamespace(speculative_algorithm="SFI", grammar_backend=None)
 GREEDY = {"temperature": 0}
 
 
@@ -25,7 +25,6 @@ def started(**given) -> SimpleNamespace:
     ("given", "words"),
     [
         ({"radix_cache_backend": None}, "--enable-sfi"),
-        ({"tp_size": 2}, "--tp-size"),
         ({"pp_size": 2}, "--pp-size"),
         ({"page_size": 16}, "--page-size"),
         ({"disaggregation_mode": "decode"}, "--disaggregation-mode"),
@@ -35,9 +34,16 @@ def test_a_server_that_cannot_does_not_start(given, words):
     algorithm = SFISpec("SFI", lambda arguments: None)
     with pytest.raises(ValueError, match=words):
         algorithm.handle_server_args(started(**given))
-    good = started()
+    good = started(tp_size=2)
     algorithm.handle_server_args(good)
     assert good.speculative_num_draft_tokens == MOST_DRAFTS + 1
+
+
+def test_ranks_cannot_draw_lots_for_a_benchmark(monkeypatch):
+    monkeypatch.setenv(exact.CHANCE_ENV, "0.9")
+    SFISpec("SFI", lambda arguments: None).handle_server_args(started())
+    with pytest.raises(ValueError, match="--tp-size"):
+        SFISpec("SFI", lambda arguments: None).handle_server_args(started(tp_size=2))
 
 
 @pytest.mark.parametrize(
@@ -46,13 +52,12 @@ def test_a_server_that_cannot_does_not_start(given, words):
         (GREEDY, {}, None),
         ({"temperature": 1.0, "top_k": 1}, {}, None),
         ({**GREEDY, "repetition_penalty": 1.0, "logit_bias": None, "stop": ["x"], "n": 2}, {}, None),
-        ({}, {}, "only with temperature 0"),
-        ({"temperature": 0.01}, {}, "only with temperature 0"),
-        ({**GREEDY, "json_schema": "{}"}, {}, "json_schema"),
+        ({"temperature": 0.7, "json_schema": "{}", "logit_bias": {"5": 1}}, {"return_logprob": True}, None),
         ({**GREEDY, "presence_penalty": 0.5}, {}, "presence_penalty"),
         (GREEDY, {"lora_path": "adapter"}, "lora_path"),
         (GREEDY, {"custom_logit_processor": "x"}, "custom_logit_processor"),
-        (GREEDY, {"return_logprob": False}, None),
+        (GREEDY, {"return_sampling_mask": True}, "return_sampling_mask"),
+        (GREEDY, {"return_sampling_mask": False}, None),
     ],
 )
 def test_what_goes_together_with_exact(params, fields, words):
@@ -60,6 +65,27 @@ def test_what_goes_together_with_exact(params, fields, words):
         return exact.check(params, SimpleNamespace(**fields), STARTED)
     with pytest.raises(ValueError, match=rf"^sfi\.exact: .*{words}"):
         exact.check(params, SimpleNamespace(**fields), STARTED)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"grammar_backend": "outlines"}, "regex only with --grammar-backend xgrammar as yet, not outlines"),
+        ({"enable_watermark": True}, "not together with --enable-watermark"),
+        ({"grammar_backend": "xgrammar", "enable_watermark": False}, None),
+    ],
+)
+def test_what_a_server_has_to_have_for_it(given, words):
+    arguments = SimpleNamespace(**{**vars(STARTED), **given})
+    if words is None:
+        return exact.check({"regex": "[a-z]+"}, SimpleNamespace(), arguments)
+    with pytest.raises(ValueError, match=words):
+        exact.check({"regex": "[a-z]+"}, SimpleNamespace(), arguments)
+
+
+def test_all_passes_of_a_request_draw_with_one_seed():
+    assert exact.seeded({"sampling_seed": 0, "n": 2}) == {"sampling_seed": 0, "n": 2}
+    assert exact.seeded({})["sampling_seed"] != exact.seeded({})["sampling_seed"]
 
 
 def test_other_servers_refuse():
