@@ -17,11 +17,11 @@ AHEAD = 2  # tokens of the pass at hand, and of one under way whose result the h
 
 
 def reach(req: Any) -> int:
-    """Slots that a request must hold before its next pass."""
+    """Slots that a request must hold before its next pass. Both that and the one under way may verify drafts."""
     state = getattr(req, "sfi", None)
     exact = state is not None and state.options.exact
     left = req.sampling_params.max_new_tokens - len(req.output_ids)
-    drafts = max(min(MOST_DRAFTS, left), 0) if exact else 0
+    drafts = max(min(2 * MOST_DRAFTS, left), 0) if exact else 0
     return int(req.kv.kv_committed_len) + AHEAD + drafts
 
 

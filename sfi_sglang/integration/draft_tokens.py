@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,28 @@ class DraftTokens:
 
     def at(self, lines: Tensor, positions: Tensor) -> Tensor:
         return self.ids[lines, positions % WIDTH]
+
+    def offer_copies(self, batch: Any, settled: Sequence[int], tokens: Tensor) -> None:
+        """To the `exact` requests of a decode batch whose last pass was a verification. settled: tokens of each, the
+        one that comes next into the model included, which is in `tokens` [requests]. Where drafts pass by lot: none."""
+        states: list[Any] = [getattr(req, "sfi", None) for req in batch.reqs]
+        which = [i for i, state in enumerate(states) if state is not None and state.drafting.verifying]
+        if not which or chance() is not None:
+            return
+        rows = torch.tensor(which).to(tokens.device, non_blocking=True)
+        lines = batch.req_pool_indices[rows]
+        self.note(lines, batch.seq_lens[rows], tokens[rows].long())
+        known = [len(batch.reqs[i].origin_input_ids) + len(batch.reqs[i].output_ids) for i in which]
+        tails = self.on_host(lines, [range(start, settled[i]) for start, i in zip(known, which, strict=True)])
+        put: list[tuple[int, int, int]] = []
+        for row, (i, tail) in enumerate(zip(which, tails, strict=True)):
+            req, drafting = batch.reqs[i], states[i].drafting
+            found = drafting.copying.find([req.origin_input_ids, req.output_ids, tail], MOST_DRAFTS)
+            drafting.offer = len(found)
+            put += [(row, settled[i] + n, token) for n, token in enumerate(found)]
+        if put:
+            at, positions, ids = torch.tensor(put).T.contiguous().to(tokens.device, non_blocking=True)
+            self.note(lines[at], positions, ids)
 
     def on_host(self, lines: Tensor, spans: Sequence[range]) -> list[list[int]]:
         """Those at a span of positions of each line. Waits for the device."""

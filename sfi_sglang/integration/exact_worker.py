@@ -86,6 +86,7 @@ class ExactWorker(BaseSpecWorker):
 
     def _decode(self, batch: Any, last: LastTokens, publish: Publish) -> Any:
         committed, settled = batch.seq_lens, (batch.seq_lens_cpu + 1).tolist()
+        self.passes.drafts.offer_copies(batch, settled, last.bonus_tokens)
         self.passes.plan(batch, settled)
         rows = self.passes.planner.rows_for([req.rid for req in batch.reqs], len(batch.reqs))
         lengths = [row.length if row.settled else length for row, length in zip(rows, settled, strict=True)]
@@ -150,4 +151,4 @@ class ExactWorker(BaseSpecWorker):
         """The scheduler reads a decode pass's result: the tokens that each request got."""
         for row, tokens in zip(self.launched.popleft(), num_correct_drafts_per_req, strict=True):
             if row.verifies and row.state is not None:
-                row.state.drafting.verified(row.verifies, tokens - 1)
+                row.state.drafting.verified(row.verifies, tokens - 1, row.copied)

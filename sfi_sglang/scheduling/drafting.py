@@ -1,6 +1,8 @@
 """How many tokens an `exact` request drafts before a dense pass verifies them, and what came of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sfi_sglang.scheduling.copying import Copying
 
 MOST_DRAFTS = 15  # of one verification
 LIKELY = 0.6  # chance that none of them is rejected
@@ -12,7 +14,10 @@ class Drafting:
     """
     pending: drafts that no pass has verified, as the last launched pass leaves them.
     drafted, accepted: of verified drafts.
-    passed, failed: the same with younger verifications weighing more; a start of 9 in 10.
+    passed, failed: of those of fast steps, younger verifications weighing more; a start of 9 in 10.
+    verifying: was the last launched pass a verification? Then the host waits for it anyway, and may look for copies.
+    offer: how many copied drafts lie ready for the pass at hand.
+    copied: accepted drafts that were copies.
     """
 
     pending: int = 0
@@ -20,15 +25,27 @@ class Drafting:
     accepted: int = 0
     passed: float = 9.0
     failed: float = 1.0
+    verifying: bool = False
+    offer: int = 0
+    copied: int = 0
+    copying: Copying = field(default_factory=Copying)
+
+    def restart(self) -> None:
+        """Whatever is not verified is gone."""
+        self.pending, self.offer, self.verifying = 0, 0, False
 
     def length(self) -> int:
         """Of the next draft, tokens: as many as are likely to pass together."""
         chance = self.passed / (self.passed + self.failed)
         return next((n for n in range(1, MOST_DRAFTS) if chance ** (n + 1) < LIKELY), MOST_DRAFTS)
 
-    def verified(self, drafts: int, accepted: int) -> None:
+    def verified(self, drafts: int, accepted: int, copies: bool) -> None:
         """What follows a rejected draft says nothing of how likely drafts are to pass."""
         self.drafted += drafts
         self.accepted += accepted
+        if copies:
+            self.copied += accepted
+            self.copying.verified(accepted)
+            return
         self.passed = self.passed * MEMORY + accepted
         self.failed = self.failed * MEMORY + (accepted < drafts)

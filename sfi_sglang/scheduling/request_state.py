@@ -134,7 +134,8 @@ class RequestState:
             self.agreed = alike, checked
             self.selection.release()
         self.selection = self.inherited = None
-        self.count = self.recent_start = self.drafting.pending = 0
+        self.count = self.recent_start = 0
+        self.drafting.restart()
         self.cached = None
         self.observed.clear()
         self.checked.clear()
@@ -191,7 +192,9 @@ class RequestState:
             "agreed_tokens": alike,
         }
         if self.options.exact:
-            summary |= {"drafted_tokens": self.drafting.drafted, "accepted_tokens": self.drafting.accepted}
+            drafting = self.drafting
+            summary |= {"drafted_tokens": drafting.drafted, "accepted_tokens": drafting.accepted}
+            summary["copied_tokens"] = drafting.copied
             summary |= {} if chance() is None else {"accepted_by_chance": chance()}
         if self.options.detail:
             summary["refreshes"] = [0, *(step + 1 for step, slow in enumerate(used) if slow)]

@@ -30,7 +30,8 @@ class RowPlan:
     repair: "Repair | None" = None  # of a row that attends to everything
     sparse: int = 0  # of a prompt, its first new tokens that see a part of the prefix; the others are dense
     settled: int = 0  # `exact`: those of `length` that stay even if every draft is rejected; else 0
-    pending: int = 0  # `exact`: drafts when the pass begins
+    pending: int = 0  # `exact`: drafts of fast steps when the pass begins
+    copied: bool = False  # `exact`: does it verify drafts that were found in the context?
 
     @property
     def drafts(self) -> bool:
@@ -138,7 +139,7 @@ class StepPlanner:
             if requested(req):
                 abort(req, message)
                 if (state := getattr(req, "sfi", None)) is not None:
-                    state.drafting.pending = 0
+                    state.drafting.restart()
 
     def drop_repairs(self) -> None:
         """The pass cannot take more rows than it has requests."""
@@ -181,23 +182,26 @@ def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: 
 
 def plan_exact(state: RequestState, settled: int, room: PassRoom, most_outputs: int) -> RowPlan:
     """One decode step of a request that shall answer as a dense one. settled: its tokens that stay, the one after the
-    last verification included. A fast step drafts; a step that attends to everything verifies what was drafted."""
+    last verification included. A fast step drafts; a step that attends to everything verifies what was drafted, or at
+    once what was found in the context."""
     options, drafting = state.options, state.drafting
-    pending = drafting.pending
+    pending, offer, drafting.offer, drafting.verifying = drafting.pending, drafting.offer, 0, False
     longest = min(MOST_DRAFTS, most_outputs - (settled - state.prompt_tokens) - 1, room.spare)
     selects = settled > options.dense_limit and options.policy != "never"
     can_draft = settled > options.dense_limit and (state.selection is not None or not selects)
-    wait = can_draft and pending < min(drafting.length(), longest)
-    count = None if wait else room.take_rows(pending, whole=pending < longest)
+    copies = 0 if pending else room.take_rows(max(int(min(offer, longest)), 0)) or 0
+    wait = can_draft and not copies and pending < min(drafting.length(), longest)
+    count = copies or (None if wait else room.take_rows(pending, whole=pending < longest))
     if count is None:
         drafting.pending += 1
         state.steps.append(False)
         return RowPlan(Step.FAST, settled + pending, state, settled=settled, pending=pending)
-    drafting.pending = 0
+    drafting.pending, drafting.verifying = 0, count > 0
     state.steps.append(True)
     step = Step.SLOW if selects and room.take_evidence(state, settled) else Step.DENSE
     repair = Repair(settled - 1, (ON_DEVICE,) * count, (ON_DEVICE,) * count) if count else None
-    return RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending)
+    plan = RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending)
+    return replace(plan, copied=copies > 0)
 
 
 def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count: int) -> Repair | None:

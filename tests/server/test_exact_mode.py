@@ -72,6 +72,7 @@ def test_replies_are_the_dense_ones_in_a_mixed_batch_that_is_taken_back(exact):
     reports = [info(reply) for reply in mixed[:4]]
     accepted, drafted = (sum(report[key] for report in reports) for key in ("accepted_tokens", "drafted_tokens"))
     assert 80 < accepted < drafted, "drafts must pass, and some must not"
+    assert 0 < sum(report["copied_tokens"] for report in reports) < accepted, "of both drafters"
     assert "drafted_tokens" not in info(mixed[5]) and info(mixed[5])["fast_steps"] > 30
 
 

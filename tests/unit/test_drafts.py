@@ -1,5 +1,7 @@
 """How many tokens an `exact` request drafts, which rows verify them, and what comes of a verification."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -76,6 +78,31 @@ def test_verifications_that_do_not_fit_together_wait_and_are_cut_at_last():
     assert last.drafting.pending == 0, "what was not verified is thrown away"
 
 
+def test_copies_are_verified_at_once_as_far_as_there_is_room():
+    request = state()
+    request.drafting.offer = 12
+    row = plan_exact(request, PROMPT + 1, PassRoom(None), 1000)
+    assert row.copied and row.verifies == 12 and row.length == PROMPT + 13 and row.pending == 0
+    assert request.drafting.verifying and not request.drafting.offer
+    assert steps(request, 1)[0].drafts and not request.drafting.verifying, "an offer is for one pass"
+    for room, most in ((PassRoom(None, spare_rows=3), 1000), (PassRoom(None), 5)):
+        other = state()
+        other.drafting.offer = 12
+        assert plan_exact(other, PROMPT + 1, room, most).verifies == 3
+    other.drafting.offer = 12
+    assert plan_exact(other, PROMPT + 1, PassRoom(None, spare_rows=0), 1000).verifies == 0
+
+
+def test_copies_count_apart():
+    drafting = Drafting()
+    length = drafting.length()
+    for _ in range(20):
+        drafting.verified(15, 0, True)
+    assert drafting.length() == length and drafting.copying.gain < 1
+    drafting.verified(15, 9, True)
+    assert (drafting.drafted, drafting.accepted, drafting.copied) == (21 * 15, 9, 9)
+
+
 def test_without_room_for_evidence_a_row_verifies_and_keeps_its_selection():
     rows = steps(state(), Drafting().length() + 1, lambda: PassRoom(0))
     assert rows[-1].step is Step.DENSE and rows[-1].verifies
@@ -85,10 +112,10 @@ def test_drafts_get_longer_while_they_pass_and_shorter_when_they_do_not():
     drafting = Drafting()
     first = drafting.length()
     for _ in range(10_000):  # a text that repeats itself
-        drafting.verified(drafting.length(), drafting.length())
+        drafting.verified(drafting.length(), drafting.length(), False)
     assert first < drafting.length() == MOST_DRAFTS
     for _ in range(10_000):
-        drafting.verified(drafting.length(), 0)
+        drafting.verified(drafting.length(), 0, False)
     assert drafting.length() == 1
 
 
@@ -142,6 +169,33 @@ def test_the_benchmark_decides_by_chance(monkeypatch):
     for share, count in (("0", 1), ("1", 16)):
         monkeypatch.setenv(CHANCE_ENV, share)
         assert len(verdicts([(9, drafts, [2] * 15)])[0]) == count
+
+
+def running(drafting: Drafting, prompt: list[int], outputs: list[int]) -> SimpleNamespace:
+    return SimpleNamespace(sfi=SimpleNamespace(drafting=drafting), origin_input_ids=prompt, output_ids=outputs)
+
+
+@pytest.mark.parametrize("lag", [0, 5])
+def test_offers_of_copies_lie_where_the_pass_looks_for_drafts(monkeypatch, lag):
+    """lag: of the last tokens, those that the host has not read."""
+    text = [*range(100, 160), *range(100, 120)]
+    kept = DraftTokens()
+    kept.allocate(4, "cpu")
+    for position in range(len(text) - lag - 1, len(text) - 1):
+        kept.note(torch.tensor([2]), torch.tensor([position]), torch.tensor([text[position]]))
+    drafting, others = Drafting(verifying=True), Drafting()
+    known = text[: len(text) - lag]
+    reqs = [running(others, text, []), running(drafting, known[:70], known[70:])]
+    batch = SimpleNamespace(reqs=reqs, req_pool_indices=torch.tensor([1, 2]))
+    batch.seq_lens = torch.tensor([len(text) - 1] * 2)
+    kept.offer_copies(batch, [len(text)] * 2, torch.tensor([text[-1]] * 2, dtype=torch.int32))
+    assert drafting.offer == MOST_DRAFTS and not others.offer
+    places = torch.arange(len(text) - 1, len(text) + MOST_DRAFTS)
+    assert kept.at(torch.tensor([2] * len(places)), places).tolist() == list(range(119, 120 + MOST_DRAFTS))
+    monkeypatch.setenv(CHANCE_ENV, "0.5")
+    drafting.offer = 0
+    kept.offer_copies(batch, [len(text)] * 2, torch.tensor([text[-1]] * 2))
+    assert not drafting.offer, "copies would pass by lot"
 
 
 def test_drafts_are_kept_by_line_and_position():

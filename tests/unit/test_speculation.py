@@ -107,7 +107,7 @@ def request(committed: int, outputs: int = 0, most: int = 100, sfi: bool | None 
 
 def test_slots_are_set_aside_for_drafts_of_those_who_draft_and_none_past_the_end():
     assert draft_slots.missing([request(50), request(50, sfi=False)]) == [2, 2]
-    assert draft_slots.missing([request(50, sfi=True)]) == [2 + MOST_DRAFTS]
+    assert draft_slots.missing([request(50, sfi=True)]) == [2 + 2 * MOST_DRAFTS]
     assert draft_slots.missing([request(50, outputs=97, sfi=True), request(50, outputs=101, sfi=True)]) == [5, 2]
 
 
