@@ -1,10 +1,12 @@
 """Is an `exact` reply the dense one? Prose, code, JSON and tool turns, in batches with dense and lossy neighbours.
 
     python -m benchmarks.exact_cpu --prompts 200 --tokens 96 --out benchmarks/results/exact_cpu.json
+    python -m benchmarks.exact_cpu --prompts 48 --temperature 0.7 --out benchmarks/results/exact_drawn_cpu.json
 
 SmolLM2 whole, in float32. The server prefills in chunks, takes requests back in the midst of a batch, and checks the
 accounts of its KV pool after every pass. A first difference comes with the gap that dense attention sees there between
-its two best tokens: a gap of rounding's size says nothing, a larger one is an error.
+its two best tokens: a gap of rounding's size says nothing, a larger one is an error. Above temperature 0 a reply is
+compared with that of the same request with the same seed and no drafts: every step attends to everything.
 """
 
 import json
@@ -49,7 +51,9 @@ class Sums:
     tokens: int = 0
     drafted: int = 0
     accepted: int = 0
-    steps: int = 0
+    copied: int = 0
+    dense: int = 0  # passes with full attention
+    steps: int = 0  # all passes
     gaps: tuple[float, ...] = ()
 
 
@@ -72,11 +76,8 @@ def prompts(url: str, number: int, length: int) -> list[tuple[str, list[int]]]:
     return made
 
 
-def batch(url: str, ids: list[list[int]], options: list[dict[str, Any] | None], tokens: int) -> list[dict[str, Any]]:
-    sampling = [
-        {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True, "custom_params": {"sfi": option}}
-        for option in options
-    ]
+def batch(url: str, ids: list[list[int]], options: list[dict[str, Any] | None], **how: Any) -> list[dict[str, Any]]:
+    sampling = [{**how, "sampling_seed": 1, "custom_params": {"sfi": option}} for option in options]
     body: dict[str, Any] = {"input_ids": ids, "sampling_params": sampling}
     reply = requests.post(f"{url}/generate", json=body, timeout=TIMEOUT)
     reply.raise_for_status()
@@ -98,10 +99,13 @@ def main(
     tokens: Annotated[int, typer.Option(help="of each reply")] = 96,
     budget: int = 128,
     recent: int = 64,
+    temperature: float = 0.0,
     out: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
 ) -> None:
     """Exact replies beside dense ones."""
     lossy = {"budget": budget, "recent": recent}
+    whole = {**lossy, "exact": True, "budget": 4096} if temperature else None
+    how = {"temperature": temperature, "max_new_tokens": tokens, "ignore_eos": True}
     sums: dict[str, Sums] = {}
     Path("runs").mkdir(exist_ok=True)
     neighbours_equal = retracted = 0.0
@@ -113,39 +117,51 @@ def main(
             for start in range(0, number, BATCH):
                 part = asked[start : start + BATCH]
                 ids = [one for _, one in part]
-                dense = batch(url, ids, [None] * len(ids), tokens)
+                dense = batch(url, ids, [whole] * len(ids), **how)
                 endpoint.flush_cache()
                 options = [{**lossy, "exact": True}] * len(ids) + [None, lossy]
-                exact = batch(url, [*ids, ids[0], ids[0]], options, tokens)
+                exact = batch(url, [*ids, ids[0], ids[0]], options, **how)
                 neighbours_equal += exact[len(ids)]["output_ids"] == dense[0]["output_ids"]
                 retracted = endpoint.counters().get(RETRACTED, 0.0)
                 for (kind, one), expected, reply in zip(part, dense, exact, strict=False):
-                    count(sums.setdefault(kind, Sums()), url, one, expected["output_ids"], reply)
+                    count(sums.setdefault(kind, Sums()), url, one, expected["output_ids"], reply, temperature == 0)
                 endpoint.flush_cache()
                 bar.advance(task, len(part))
-    table = Table("text", "prompts", "equal", "tokens", "drafts accepted", "passes a token", "gaps of the others")
+    columns = ("text", "prompts", "equal", "tokens", "drafts accepted", "of them copies", "dense passes a token")
+    table = Table(*columns, "passes a token", "gaps of the others")
     for kind, row in sums.items():
-        share, passes = row.accepted / row.drafted, row.steps / row.tokens
+        shares = row.accepted / row.drafted, row.copied / row.accepted, row.dense / row.tokens, row.steps / row.tokens
         gaps = ", ".join(f"{gap:.1e}" for gap in row.gaps)
-        table.add_row(kind, f"{row.prompts}", f"{row.equal}", f"{row.tokens}", f"{share:.3f}", f"{passes:.2f}", gaps)
+        counts = (f"{row.prompts}", f"{row.equal}", f"{row.tokens}")
+        table.add_row(kind, *counts, *(f"{share:.3f}" for share in shares), gaps)
     console.print(table)
     if out:
-        settings = {"length": length, "tokens": tokens, "options": lossy, "flags": FLAGS, "environment": CHECKS}
+        settings = {
+            "length": length,
+            "tokens": tokens,
+            "temperature": temperature,
+            "options": lossy,
+            "flags": FLAGS,
+            "environment": CHECKS,
+        }
         found = {"kinds": {kind: asdict(row) for kind, row in sums.items()}, "retracted": retracted}
         batches = -(-number // BATCH)
         neighbours = {"dense_neighbours": batches, "dense_neighbours_equal": int(neighbours_equal)}
+        neighbours = neighbours if temperature == 0 else {}
         out.write_text(json.dumps({**provenance(), **settings, **found, **neighbours}, indent=1))
 
 
-def count(row: Sums, url: str, ids: list[int], expected: list[int], reply: dict[str, Any]) -> None:
+def count(row: Sums, url: str, ids: list[int], expected: list[int], reply: dict[str, Any], greedy: bool) -> None:
     report, given = reply["meta_info"]["sfi"], reply["output_ids"]
     row.prompts += 1
     row.equal += given == expected
     row.tokens += len(given)
     row.drafted += report["drafted_tokens"]
     row.accepted += report["accepted_tokens"]
+    row.copied += report["copied_tokens"]
+    row.dense += report["slow_steps"]
     row.steps += report["slow_steps"] + report["fast_steps"]
-    if given != expected:
+    if given != expected and greedy:
         row.gaps += (gap_at(url, ids, expected, given),)
 
 
