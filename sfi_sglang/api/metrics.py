@@ -16,6 +16,7 @@ REQUEST_COUNTERS = {
     "agreed_tokens": "Checked tokens that full attention ranks first",
     "drafted_tokens": "Tokens that exact requests drafted and full attention verified",
     "accepted_tokens": "Drafted tokens that full attention would have chosen",
+    "copied_tokens": "Of these, tokens found in the context, not drafted by fast steps",
 }
 REQUEST_HISTOGRAMS = {
     "coverage": "Of finished requests: share of the attention at refreshes that the old selection would have caught",

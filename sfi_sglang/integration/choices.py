@@ -15,6 +15,7 @@ from sglang.srt.layers.logprob_processor import LogprobResult, OutputLogprobProc
 from sglang.srt.layers.sampler import SGLANG_RETURN_ORIGINAL_LOGPROB
 from torch import Tensor
 
+from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.integration.draft_tokens import DraftTokens
 from sfi_sglang.integration.drawing import Drawing
 from sfi_sglang.scheduling.step_planner import RowPlan, abort, repairs_of
@@ -97,11 +98,11 @@ class Choices:
 
     def _choose(self, logits: Tensor, info: Any) -> None:
         places, device = self.places, logits.device
-        mine = logits[torch.tensor([place.row for place in places]).to(device, non_blocking=True)]
+        mine = logits[to_device([place.row for place in places], device)]
         if self.grammars:
             self._forbid(mine, info)
         if info.logit_bias is not None:
-            mine += info.logit_bias[torch.tensor([place.request for place in places]).to(device, non_blocking=True)]
+            mine += info.logit_bias[to_device([place.request for place in places], device)]
         params = [self.reqs[place.request].sampling_params for place in places]
         self.chosen = mine.argmax(-1)
         if any(p.top_k != 1 for p in params):
@@ -141,8 +142,8 @@ class Choices:
         if not which:
             return tokens
         assert self.chosen is not None
-        rows = torch.tensor([[self.places[n].row - first for n in which], which]).to(tokens.device, non_blocking=True)
-        return tokens.index_copy(0, rows[0], self.chosen[rows[1]].to(tokens.dtype))
+        rows, mine = to_device(torch.tensor([[self.places[n].row - first for n in which], which]), tokens.device)
+        return tokens.index_copy(0, rows, self.chosen[mine].to(tokens.dtype))
 
 
 def walk(grammar: Any, drafts: Sequence[int], at: dict[int, int], mask: Tensor) -> None:

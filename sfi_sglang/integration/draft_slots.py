@@ -11,6 +11,7 @@ import torch
 from sglang.srt.mem_cache.allocation import alloc_token_slots
 
 from sfi_sglang.api.exact import ALGORITHM
+from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 
 AHEAD = 2  # tokens of the pass at hand, and of one under way whose result the host has not read
@@ -53,10 +54,7 @@ def prepare(original: Callable[[Any], None], batch: Any) -> None:
         columns += range(req.kv.kv_allocated_len, req.kv.kv_allocated_len + count)
         req.kv.kv_allocated_len += count
     if slots is not None:
-        at = torch.tensor([lines, columns])
-        if slots.is_cuda:
-            at = at.pin_memory()  # a copy from other memory would wait for the pass under way
-        line, column = at.to(slots.device, non_blocking=True)
+        line, column = to_device(torch.tensor([lines, columns]), slots.device)
         batch.req_to_token_pool.write((line, column), slots.to(torch.int32))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.api.exact import chance
+from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 
 WIDTH = MOST_DRAFTS + 1
@@ -32,7 +33,7 @@ class DraftTokens:
         which = [i for i, state in enumerate(states) if state is not None and state.drafting.verifying]
         if not which or chance() is not None:
             return
-        rows = torch.tensor(which).to(tokens.device, non_blocking=True)
+        rows = to_device(which, tokens.device)
         lines = batch.req_pool_indices[rows]
         self.note(lines, batch.seq_lens[rows], tokens[rows].long())
         known = [len(batch.reqs[i].origin_input_ids) + len(batch.reqs[i].output_ids) for i in which]
@@ -44,7 +45,7 @@ class DraftTokens:
             drafting.offer = len(found)
             put += [(row, settled[i] + n, token) for n, token in enumerate(found)]
         if put:
-            at, positions, ids = torch.tensor(put).T.contiguous().to(tokens.device, non_blocking=True)
+            at, positions, ids = to_device(torch.tensor(put).T.contiguous(), tokens.device)
             self.note(lines[at], positions, ids)
 
     def on_host(self, lines: Tensor, spans: Sequence[range]) -> list[list[int]]:

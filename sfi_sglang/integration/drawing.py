@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfi_sglang.attention.transfer import to_device
+
 
 def mixed(bits: Tensor) -> Tensor:
     """int64, each bit of the result depending on each of the argument: the finaliser of SplitMix64 (Steele, Lea and
@@ -56,10 +58,8 @@ class Drawing:
         """params: SGLang's SamplingParams of each row."""
         shares = torch.tensor([(p.temperature, p.top_p, p.min_p) for p in params], dtype=torch.float32).T.contiguous()
         counts = torch.tensor([[p.top_k for p in params], seeds, positions])
-        if torch.device(device).type == "cuda":
-            shares, counts = shares.pin_memory(), counts.pin_memory()
-        temperatures, top_ps, min_ps = shares.to(device, non_blocking=True)
-        top_ks, seeds_, positions_ = counts.to(device, non_blocking=True)
+        temperatures, top_ps, min_ps = to_device(shares, device)
+        top_ks, seeds_, positions_ = to_device(counts, device)
         filters = any(p.top_p < 1 or p.min_p > 0 or p.top_k < 1 << 30 for p in params)
         return cls(temperatures, top_ks, top_ps, min_ps, seeds_, positions_, filters)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sfi_sglang.api.exact import ALGORITHM
 from sfi_sglang.attention import model_support
+from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.integration import logprobs
 from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Verdict, judge
@@ -92,9 +93,7 @@ class ExactWorker(BaseSpecWorker):
         lengths = [row.length if row.settled else length for row, length in zip(rows, settled, strict=True)]
         columns = [lengths, *zip(*((row.pending, not row.drafts, row.verifies) for row in rows), strict=True)]
         host = torch.tensor(columns, dtype=torch.int64)
-        if committed.is_cuda:
-            host = host.pin_memory()
-        batch.seq_lens, pending, emits, verifies = host.to(committed.device, non_blocking=True)
+        batch.seq_lens, pending, emits, verifies = to_device(host, committed.device)
         batch.seq_lens_cpu, batch.seq_lens_sum = host[0], int(host[0].sum())
         batch.orig_seq_lens = batch.seq_lens.to(torch.int32)
         batch.out_cache_loc = self.lines[batch.req_pool_indices, batch.seq_lens - 1].to(torch.int64)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.integration.choices import Choices
 
 PARTS = ("top_logprobs_val", "top_logprobs_idx", "token_ids_logprobs_val", "token_ids_logprobs_idx")
@@ -21,14 +22,14 @@ def put(output: Any, choices: Choices | None, width: int | None = None) -> None:
         return
     slots = width or 1
     used = [n for n, place in enumerate(choices.places) if place.drafts < slots]
-    at = torch.tensor([choices.places[n].request * slots + choices.places[n].drafts for n in used], dtype=torch.int64)
+    at = [choices.places[n].request * slots + choices.places[n].drafts for n in used]
     values = torch.zeros(len(own), slots, dtype=own.dtype, device=own.device)
     values[:, 0] = own
     mine = choices.logprobs.token_logprobs
     assert mine is not None
     if len(used) < len(mine):
-        mine = mine[torch.tensor(used, dtype=torch.int64).to(mine.device, non_blocking=True)]
-    values.view(-1)[at.to(own.device, non_blocking=True)] = mine.to(own.dtype)
+        mine = mine[to_device(used, mine.device)]
+    values.view(-1)[to_device(at, own.device)] = mine.to(own.dtype)
     output.next_token_logprobs = values[:, 0] if width is None else values
     for part in PARTS:
         theirs, ours = getattr(output, f"next_token_{part}"), getattr(choices.logprobs, part)
@@ -36,6 +37,6 @@ def put(output: Any, choices: Choices | None, width: int | None = None) -> None:
             continue
         spread = [own.new_empty(0)] * (len(own) * slots)
         spread[::slots] = theirs
-        for n, place in zip(used, at.tolist(), strict=True):
+        for n, place in zip(used, at, strict=True):
             spread[place] = ours[n] if ours is not None else own.new_empty(0)
         setattr(output, f"next_token_{part}", spread)

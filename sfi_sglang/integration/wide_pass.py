@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
 from sfi_sglang.scheduling.step_planner import ON_DEVICE, Repair, RowPlan
@@ -50,10 +51,7 @@ class WidePass:
             )
         ]
         host = torch.tensor(rows).T.contiguous()
-        device = batch.input_ids.device
-        if device.type == "cuda":
-            host = host.pin_memory()  # a copy from other memory would wait for the passes under way
-        requests, positions, tokens, following, places = host.to(device, non_blocking=True)
+        requests, positions, tokens, following, places = to_device(host, batch.input_ids.device)
         after = batch.input_ids[requests]
         if drafts is not None:
             lines = batch.req_pool_indices[requests]

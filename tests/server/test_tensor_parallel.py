@@ -42,8 +42,8 @@ def test_ranks_draft_and_verify_alike(tmp_path):
     drawn = {"temperature": 0.8, "sampling_seed": 5, "regex": r"[a-z ,.\n]{30,}"}
     with running_server(flags=flags, env=env, log=tmp_path / "server.log") as url:
         texts = [TEXTS[5], TEXTS[2]]
-        dense = [generate(url, text, None, tokens=24) for text in texts]
-        whole = [generate(url, text, {**EXACT, "budget": 4096}, tokens=24, **drawn) for text in texts]
+        dense = generate(url, texts, None, tokens=24)
+        whole = generate(url, texts, {**EXACT, "budget": 4096}, tokens=24, **drawn)
         flush(url)
         greedy = generate(url, [*texts, texts[0], texts[0]], [EXACT] * 2 + [None, LOSSY], tokens=24)
         drawing = generate(url, texts, EXACT, tokens=24, **drawn)
