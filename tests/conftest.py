@@ -25,13 +25,19 @@ def _needs(item) -> int:
     return shared or int("server" in item.keywords)
 
 
+def _lasting(item) -> str | None:
+    """The module of a test that uses a fixture of its module: one worker pays for that."""
+    fixtures = (fixture for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found)
+    return item.module.__name__ if any(fixture.scope == "module" for fixture in fixtures) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Pure tests first: they fail fast and need no server. Of two workers (pytest-xdist), one takes the tests of the
     shared server and the other all the rest. GPU tests are skipped only where no GPU exists."""
     items.sort(key=_needs, reverse=config.getoption("loadgroup", False))
     for item in items:
-        if group := GROUPS.get(_needs(item)):
+        if group := GROUPS.get(_needs(item)) or _lasting(item):
             item.add_marker(pytest.mark.xdist_group(group))
         if "gpu" in item.keywords and not GPU:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
