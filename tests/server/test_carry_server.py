@@ -122,7 +122,8 @@ def test_chats_with_another_salt_carry_nothing_over(server, client):
     assert min(chat("one"), chat("other")) > 600
 
 
-STORE_MB = 2
+STORE_MB = 1
+LAYERS = '{"num_hidden_layers": 12}'
 TEMPLATE = (
     "{% for m in messages %}{% set text = m['content'] %}"
     "{% if m['role'] == 'assistant' and '</think>' in text %}{% set text = text.split('</think>')[-1] %}{% endif %}"
@@ -134,7 +135,7 @@ def test_small_pool_evictions_and_a_thinking_template(tmp_path):
     template = tmp_path / "thinking.jinja"
     template.write_text(TEMPLATE)
     flags = ["--max-total-tokens", "8192", "--max-running-requests", "4", "--sfi-memory-mb", str(STORE_MB)]
-    flags += ["--chat-template", str(template)]
+    flags += ["--chat-template", str(template), "--json-model-override-args", LAYERS]
     with running_server(flags=flags, log=tmp_path / "log", env=probe_env(traced=False)) as url:
         evicted_and_recomputed(url)
         dropped_reasoning(OpenAI(base_url=f"{url}/v1", api_key="none"))
