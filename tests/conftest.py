@@ -56,7 +56,8 @@ def small_answers(tmp_path_factory):
     from tests.small_model import FLAGS, MORE, answers
 
     log = tmp_path_factory.mktemp("small") / "server.log"
-    with running_server(flags=[*FLAGS, "--sfi-executor", "torch"], env=probe_env(), log=log) as url:
+    env = probe_env(traced=False)  # the shared server runs what this one does
+    with running_server(flags=[*FLAGS, "--sfi-executor", "torch"], env=env, log=log) as url:
         return answers(url, MORE)
 
 

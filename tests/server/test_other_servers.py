@@ -86,7 +86,7 @@ def test_a_missing_hook_refuses_sfi_and_serves_dense_like_stock(server, tmp_path
     127.0.0.1, but for the one port at which torch.distributed lets the ranks meet."""
     flags = ["--attention-backend", "torch_native", "--device", "cpu", "--max-total-tokens", "16384"]
     log = tmp_path / "server.log"
-    env = probe_env(PROBE_RENAME="RUN_BATCH")
+    env = probe_env(traced=False, PROBE_RENAME="RUN_BATCH")
     with running_server(flags=flags, defaults=False, log=log, env=env) as url:
         ours = listening(server)
         assert ours <= listening(url) and ours.total() - ours["127.0.0.1"] <= 1
