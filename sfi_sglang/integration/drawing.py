@@ -16,6 +16,8 @@ from torch import Tensor
 
 from sfi_sglang.attention.transfer import to_device
 
+ALL_TOKENS = 1 << 30  # SGLang's top_k of a request that names none
+
 
 def mixed(bits: Tensor) -> Tensor:
     """int64, each bit of the result depending on each of the argument: the finaliser of SplitMix64 (Steele, Lea and
@@ -60,7 +62,7 @@ class Drawing:
         counts = torch.tensor([[p.top_k for p in params], seeds, positions])
         temperatures, top_ps, min_ps = to_device(shares, device)
         top_ks, seeds_, positions_ = to_device(counts, device)
-        filters = any(p.top_p < 1 or p.min_p > 0 or p.top_k < 1 << 30 for p in params)
+        filters = any(p.top_p < 1 or p.min_p > 0 or p.top_k < ALL_TOKENS for p in params)
         return cls(temperatures, top_ks, top_ps, min_ps, seeds_, positions_, filters)
 
     def draw(self, logits: Tensor) -> Tensor:

@@ -66,14 +66,16 @@ class ExactWorker(BaseSpecWorker):
         batch.spec_info, batch.spec_algorithm = None, SpeculativeAlgorithm.NONE
         if batch.forward_mode.is_decode():
             return self._decode(batch, last, on_publish or (lambda lengths: None))
-        result, choices = self._run(batch)
+        result, choices = self._run(batch, self._rows(batch))
         if choices is not None:
             logprobs.put(result.logits_output, choices)
         return self._finish(result, batch.seq_lens, result.next_token_ids, on_publish)
 
-    def _run(self, batch: Any) -> tuple[Any, Choices | None]:
+    def _rows(self, batch: Any) -> list[RowPlan]:
+        return self.passes.planner.rows_for([req.rid for req in batch.reqs], len(batch.reqs))
+
+    def _run(self, batch: Any, rows: list[RowPlan]) -> tuple[Any, Choices | None]:
         """A pass in which rows choose by the rules of their requests. Returns its GenerationBatchResult too."""
-        rows = self.passes.planner.rows_for([req.rid for req in batch.reqs], len(batch.reqs))
         self.passes.choices = choices = Choices.of(batch.reqs, rows)
         try:
             if choices is not None:
@@ -89,7 +91,7 @@ class ExactWorker(BaseSpecWorker):
         committed, settled = batch.seq_lens, (batch.seq_lens_cpu + 1).tolist()
         self.passes.drafts.offer_copies(batch, settled, last.bonus_tokens)
         self.passes.plan(batch, settled)
-        rows = self.passes.planner.rows_for([req.rid for req in batch.reqs], len(batch.reqs))
+        rows = self._rows(batch)
         lengths = [row.length if row.settled else length for row, length in zip(rows, settled, strict=True)]
         columns = [lengths, *zip(*((row.pending, not row.drafts, row.verifies) for row in rows), strict=True)]
         host = torch.tensor(columns, dtype=torch.int64)
@@ -104,7 +106,7 @@ class ExactWorker(BaseSpecWorker):
         width = max((row.verifies for row in rows), default=0)
         if not width:
             publish(committed + emits)  # known before the pass
-        result, choices = self._run(batch)
+        result, choices = self._run(batch, rows)
         self.launched.append(rows)
         emits = emits.to(torch.int32)
         checked, own = self.passes.checked, result.next_token_ids.long()  # SGLang draws int32, and ranks int64

@@ -192,9 +192,8 @@ class RequestState:
             "agreed_tokens": alike,
         }
         if self.options.exact:
-            drafting = self.drafting
-            summary |= {"drafted_tokens": drafting.drafted, "accepted_tokens": drafting.accepted}
-            summary["copied_tokens"] = drafting.copied
+            summary |= {"drafted_tokens": self.drafting.drafted, "accepted_tokens": self.drafting.accepted}
+            summary |= {"copied_tokens": self.drafting.copied}
             summary |= {} if chance() is None else {"accepted_by_chance": chance()}
         if self.options.detail:
             summary["refreshes"] = [0, *(step + 1 for step, slow in enumerate(used) if slow)]

@@ -200,8 +200,7 @@ def plan_exact(state: RequestState, settled: int, room: PassRoom, most_outputs: 
     state.steps.append(True)
     step = Step.SLOW if selects and room.take_evidence(state, settled) else Step.DENSE
     repair = Repair(settled - 1, (ON_DEVICE,) * count, (ON_DEVICE,) * count) if count else None
-    plan = RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending)
-    return replace(plan, copied=copies > 0)
+    return RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending, copied=copies > 0)
 
 
 def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count: int) -> Repair | None:

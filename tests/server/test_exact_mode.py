@@ -160,14 +160,16 @@ def test_what_is_not_exact_as_yet_is_refused_by_name(exact, name):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_server_prefers_counts(exact, stream):
-    """Here a temperature of 0."""
+    """Here a temperature of 0: without it the reply would be drawn."""
+    dense = generate(exact[0], TEXTS[0], None, tokens=24)
     body = {
         "text": TEXTS[0],
-        "sampling_params": {"max_new_tokens": 4, "custom_params": {"sfi": EXACT}},
+        "sampling_params": {"max_new_tokens": 24, "ignore_eos": True, "custom_params": {"sfi": EXACT}},
         "stream": stream,
     }
     reply = requests.post(f"{exact[0]}/generate", json=body, timeout=60)
-    assert reply.status_code == 200 and '"drafted_tokens"' in reply.text
+    whole = reply.text.split("data: ")[-2] if stream else reply.text
+    assert json.loads(whole)["output_ids"] == dense["output_ids"] and '"drafted_tokens"' in whole
 
 
 def test_openai_clients_and_dense_neighbours(exact):
@@ -185,7 +187,7 @@ def test_openai_clients_and_dense_neighbours(exact):
 def test_soak(exact):
     """Mixed traffic of eight clients; longer: `python -m benchmarks.soak`."""
     url, _ = exact
-    result = soak(url, 20, texts=2, tokens=24)
+    result = soak(url, 25, texts=2, tokens=24)
     assert not result.failures()
     assert {name.split()[0] for name in result.replies} == set(WAYS) and result.equal.keys() == OPTIONS.keys()
     assert result.retracted > 0 and result.flushes.get(400), "the pool is small, and requests are in flight"

@@ -63,7 +63,7 @@ def test_a_tool_call_that_is_required_is_the_dense_one(url):
 
 
 @pytest.mark.parametrize(
-    "how", [{"temperature": 0.7, "top_k": 20, "top_p": 0.9}, {"min_p": 0.05, "regex": "[a-z ,.]{30,90}"}]
+    "how", [{}, {"temperature": 0.7, "top_k": 20, "top_p": 0.9}, {"min_p": 0.05, "regex": "[a-z ,.]{30,90}"}]
 )
 def test_what_is_drawn_never_hangs_on_the_drafts(url, how):
     how = {"temperature": 1.0, "sampling_seed": 11, **how}

@@ -26,7 +26,7 @@ SFI = {"budget": 64, "recent": 64, "min_gap": 4, "max_segment": 16}
 PATIENCE = 40  # retries, up to 8 s apart
 SOON = 60.0  # seconds
 NO_DUMPS = {"SGLANG_CUDA_COREDUMP_BEFORE_CRASH_WAIT_SECS": "0"}  # for which it waits a minute otherwise
-TOKENS = 800  # some seconds
+TOKENS = 1500  # some seconds
 
 
 @pytest.fixture(scope="module")

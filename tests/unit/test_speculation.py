@@ -6,7 +6,7 @@ import pytest
 from sglang.srt.plugins.hook_registry import HookRegistry
 
 from sfi_sglang import sglang_symbols
-from sfi_sglang.api import exact
+from sfi_sglang.api import admission, exact
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.integration import draft_slots, plugin
 from sfi_sglang.integration.speculation import SFISpec
@@ -81,6 +81,11 @@ def test_what_a_server_has_to_have_for_it(given, words):
         return exact.check({"regex": "[a-z]+"}, SimpleNamespace(), arguments)
     with pytest.raises(ValueError, match=words):
         exact.check({"regex": "[a-z]+"}, SimpleNamespace(), arguments)
+
+
+def test_what_the_server_prefers_is_judged_too():
+    with pytest.raises(ValueError, match="repetition_penalty"):
+        exact.check(admission.joined(GREEDY, '{"repetition_penalty": 1.1}'), SimpleNamespace(), STARTED)
 
 
 def test_all_passes_of_a_request_draw_with_one_seed():
