@@ -3,11 +3,11 @@
     python -m benchmarks.extend_gpu --out result.json
 
 Qwen3-4B's shape, bf16, page size 1, one prompt; all 36 layers in one CUDA graph on random keys and values, medians of
-replays. `sparse` is made of: `choose`, every GROUP-th query's attention to blocks of the prefix (kernels/block_mass.py)
-and the best blocks; `attend`, SGLang's block-sparse prefill kernel over sink, chosen, recent and new tokens; `tail`,
-the last tokens densely. Random keys choose blocks all over the prefix, so nothing is shared between groups: real ones
-do better. Floors: the fewest FLOPs at `--teraflops`, the fewest bytes at the copy bandwidth, whichever takes longer.
-Without a GPU `choose` alone runs, interpreted, on a tiny shape: a rehearsal.
+replays. `sparse` is made of: `full`, attention of each group's first token and of the last tokens to everything; the
+first ones' `choice` of blocks of the prefix; `groups`, attention to what was chosen; and putting them together. Random
+keys choose blocks all over the prefix, so nothing is shared between groups: real ones do better. Floors: the fewest
+FLOPs at `--teraflops`, the fewest bytes at the copy bandwidth, whichever takes longer. Without a GPU it runs without
+FlashAttention, interpreted, on a tiny shape: a rehearsal.
 """
 
 import json
@@ -23,22 +23,23 @@ import typer
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.attention_bench import DEVICE, DTYPE, GPU, SHAPES, graph_time
+from benchmarks.attention_bench import DEVICE, DTYPE, GPU, PROCESSORS, SHAPES, graph_time
 from benchmarks.kernels_gpu import copy_bandwidth
 from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
+from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.sparse_extend import Sparsity
+from sfi_sglang.attention.sparse_prefill import Prompt, SparsePrefill
 from sfi_sglang.client.provenance import provenance
-from sfi_sglang.kernels.block_mass import BLOCK_TOKENS, block_mass, tiles_of
+from sfi_sglang.kernels.groups import attend_groups
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.terminal import console
 
-SPLITS = 32  # of the prefix, in `choose`
+PARTS = ("full", "choice", "groups")
 
 
 @dataclass
 class Result:
-    """microseconds: of all layers. flops, bytes: the fewest. floor: microseconds that these take. error: relative, of
-    one layer against float64 over the same blocks."""
+    """microseconds: of all layers. flops, bytes: the fewest. floor: microseconds that these take."""
 
     name: str
     prefix: int
@@ -47,7 +48,6 @@ class Result:
     flops: float
     bytes: float
     floor: float
-    error: float | None = None
 
 
 class Case:
@@ -60,90 +60,45 @@ class Case:
         self.keys = torch.randn(2, self.length, self.kv_heads, self.dim, dtype=DTYPE, device=DEVICE)
         self.values = torch.randn_like(self.keys)
         self.q = torch.randn(new, self.heads, self.dim, dtype=DTYPE, device=DEVICE)
+        self.out = torch.empty_like(self.q)
         self.tokens = torch.randperm(self.length, device=DEVICE).int()[None]
         self.scoring = Scoring(self.dim**-0.5)
-        self.ints = dict[tuple[int, ...], Tensor]()
-        self._list_blocks()
+        layers = CoveredLayers(tuple(range(self.layers)), self.heads, self.kv_heads, self.dim)
+        self.ours = SparsePrefill(layers, self.tokens, PROCESSORS)
+        self.ours.load([Prompt(0, range(new), self.sparse, prefix, self.how)])
+        self.chosen = self.ours.choose(self.q, self.keys[0], self.scoring)
 
-    def _list_blocks(self) -> None:
-        """What is the same in all layers: tiles of slow queries, and the blocks that each group sees, sink first, then
-        room for the chosen ones, then recent and new ones; -1 pads."""
-        candidates = self.how.candidates(self.prefix)
-        self.blocks = range(candidates.start // BLOCK_TOKENS, candidates.stop // BLOCK_TOKENS)
-        self.sink, self.chosen = self.blocks.start, -(-self.how.budget // BLOCK_TOKENS)
-        tiles, counts = tiles_of([(0, 0, self.sparse, self.blocks)], self.how.group, self.heads // self.kv_heads)
-        self.tiles, self.counts = tiles.to(DEVICE), counts.to(DEVICE)
-        groups = len(counts)
-        self.lse = torch.empty(groups * self.heads, len(self.blocks), device=DEVICE)
-        self.mass = torch.empty(groups, self.kv_heads, len(self.blocks), device=DEVICE)
-        last = (self.prefix + torch.arange(1, groups + 1) * self.how.group - 1) // BLOCK_TOKENS  # a group's last block
-        rest = self.blocks.stop + torch.arange(int(last[-1]) + 1 - self.blocks.stop).expand(groups, -1)
-        rest = rest.where(rest <= last[:, None], -1)
-        line = [torch.arange(self.sink).expand(groups, -1), torch.zeros(groups, self.chosen), rest]
-        self.lists = torch.cat(line, 1).int().expand(self.kv_heads, -1, -1).contiguous().to(DEVICE)
+    def full(self, layer: int) -> Tensor:
+        return self.ours.attend_to_everything(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring)
 
-    def choose(self, layer: int) -> None:
-        block_mass(
-            self.q, self.keys[layer % 2], self.tokens, self.tiles, self.counts, self.scoring, self.how.group,
-            self.lse, self.mass, SPLITS,
-        )  # fmt: skip
-        best = self.mass.topk(self.chosen, -1, sorted=False).indices + self.blocks.start
-        self.lists[:, :, self.sink : self.sink + self.chosen] = best.transpose(0, 1)
+    def choice(self, layer: int) -> Tensor:
+        return self.ours.choose(self.q, self.keys[layer % 2], self.scoring)
 
-    def attend(self, layer: int) -> Tensor:
-        from sglang.kernels.ops.attention.minimax_sparse.prefill.topk_sparse import flash_prefill_with_gqa_share_sparse
+    def groups(self, layer: int) -> None:
+        pool = self.keys[layer % 2], self.values[layer % 2], self.tokens
+        attend_groups(self.q, *pool, self.ours.tiles, self.chosen, self.scoring, self.out)
 
-        out: Tensor = flash_prefill_with_gqa_share_sparse(
-            self.q[: self.sparse], self.keys[layer % 2], self.values[layer % 2], None, self.tokens,
-            self._ints(0), self.lists, self.how.group, BLOCK_TOKENS, self._ints(0, self.sparse),
-            self._ints(self.length - EXTEND_TAIL), self._ints(self.prefix), self.sparse,
-            cu_seqblocks_q=self._ints(0, len(self.counts)), max_seqblock_q=len(self.counts),
-        )  # fmt: skip
-        return out
+    def whole(self, layer: int) -> None:
+        self.ours.run(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring, self.out)
 
-    def dense(self, layer: int, queries: int) -> Tensor:
-        """The last `queries` tokens."""
+    def dense(self, layer: int, lengths: Tensor, starts: Tensor) -> Tensor:
         from sgl_kernel.flash_attn import flash_attn_with_kvcache
 
         keys, values = (pool[layer % 2].unsqueeze(1) for pool in (self.keys, self.values))
         out: Tensor = flash_attn_with_kvcache(
-            q=self.q[-queries:], k_cache=keys, v_cache=values, page_table=self.tokens,
-            cache_seqlens=self._ints(self.length), cu_seqlens_q=self._ints(0, queries), max_seqlen_q=queries,
-            softmax_scale=self.dim**-0.5, causal=True,
+            q=self.q, k_cache=keys, v_cache=values, page_table=self.tokens, cache_seqlens=lengths,
+            cu_seqlens_q=starts, max_seqlen_q=self.new, softmax_scale=self.dim**-0.5, causal=True,
         )  # fmt: skip
         return out
 
-    def _ints(self, *values: int) -> Tensor:
-        """On the device, made once: a copy has no place in a graph."""
-        if values not in self.ints:
-            self.ints[values] = torch.tensor(values, dtype=torch.int32, device=DEVICE)
-        return self.ints[values]
-
-    def all_layers(self, *steps: Callable[[int], object]) -> float:
+    def all_layers(self, step: Callable[[int], object]) -> float:
         """Microseconds."""
 
         def run() -> None:
             for layer in range(self.layers):
-                for step in steps:
-                    step(layer)
+                step(layer)
 
         return graph_time(run)
-
-    def error(self, layer: int = 0) -> float:
-        """Largest relative error of `attend` over some queries, against float64 over the blocks in the lists."""
-        self.choose(layer)
-        out, worst = self.attend(layer), 0.0
-        for row in range(0, self.sparse, max(self.sparse // 8, 1)):
-            for head in range(0, self.heads, self.heads // 4):
-                kv = head * self.kv_heads // self.heads
-                blocks = self.lists[kv, row // self.how.group]
-                blocks = blocks[blocks >= 0].long()
-                seen = (blocks[:, None] * BLOCK_TOKENS + torch.arange(BLOCK_TOKENS, device=DEVICE)).flatten()
-                slots = self.tokens[0, seen[seen <= self.prefix + row]].long()
-                k, v = (pool[layer % 2][slots, kv].double() for pool in (self.keys, self.values))
-                exact = (k @ self.q[row, head].double() * self.scoring.scale).softmax(-1) @ v
-                worst = max(worst, float((out[row, head].double() - exact).norm() / exact.norm()))
-        return worst
 
     def work(self, queries: int, seen: float) -> tuple[float, float]:
         """FLOPs and bytes of `queries` that see `seen` tokens each; keys, values, queries and outputs move once."""
@@ -153,27 +108,29 @@ class Case:
 
 
 def measure(case: Case, bandwidth: float, teraflops: float) -> list[Result]:
-    seen = case.sink * BLOCK_TOKENS + case.how.budget + case.how.recent + case.sparse / 2
-    scored = case.work(len(case.counts), case.prefix)
+    sink, groups = case.how.candidates(case.prefix).start, len(case.ours.first)
+    scored = case.work(groups, case.prefix)
     works = {
-        "choose": (scored[0] / 2, scored[1] / 2),  # no values
-        "attend": case.work(case.sparse, seen),
-        "tail": case.work(EXTEND_TAIL, case.length),
+        "full": case.work(groups + EXTEND_TAIL, case.length),
+        "choice": (scored[0] / 2, scored[1] / 2),  # no values
+        "groups": case.work(case.sparse, sink + case.how.budget + case.how.recent + case.sparse / 2),
         "dense": case.work(case.new, case.prefix + case.new / 2),
     }
-    parts = [works[name] for name in ("choose", "attend", "tail")]
-    works["sparse"] = sum(flops for flops, _ in parts), sum(size for _, size in parts)
-    tail, dense = partial(case.dense, queries=EXTEND_TAIL), partial(case.dense, queries=case.new)
-    steps: dict[str, tuple[Callable[[int], object], ...]] = {"choose": (case.choose,)}
+    works["sparse"] = sum(works[name][0] for name in PARTS), sum(works[name][1] for name in PARTS)
+    steps: dict[str, Callable[[int], object]] = {
+        "full": case.full,
+        "choice": case.choice,
+        "groups": case.groups,
+        "sparse": case.whole,
+    }
     if GPU:
-        steps |= {"attend": (case.attend,), "tail": (tail,), "dense": (dense,)}
-        steps["sparse"] = (case.choose, case.attend, tail)
+        lengths = torch.tensor([case.length], dtype=torch.int32, device=DEVICE)
+        steps["dense"] = partial(case.dense, lengths=lengths, starts=lengths.new_tensor([0, case.new]))
     found = []
     for name, layer in steps.items():
-        microseconds, (flops, size) = case.all_layers(*layer), works[name]
+        microseconds, (flops, size) = case.all_layers(layer), works[name]
         floor = max(flops / teraflops / 1e6, size / bandwidth / 1e3)
-        error = case.error() if name == "attend" else None
-        found.append(Result(name, case.prefix, case.new, microseconds, flops, size, floor, error))
+        found.append(Result(name, case.prefix, case.new, microseconds, flops, size, floor))
         print(f"{case.prefix} + {case.new} {name}: {microseconds / 1e3:.2f} ms, {microseconds / floor:.1f} x floor")
     return found
 
@@ -191,12 +148,12 @@ def main(
         for count in map(int, new.split(",")):
             case = Case("qwen3-4b" if GPU else "tiny", prefix, count, options)
             results += measure(case, bandwidth, teraflops)
-    table = Table("prefix", "new", *("dense", "sparse", "x", "choose", "attend", "tail"), title="ms, all layers")
+    table = Table("prefix", "new", "dense", "sparse", "x", *PARTS, title="ms, all layers")
     for prefix, count in dict.fromkeys((one.prefix, one.new) for one in results):
         of = {one.name: one.microseconds / 1e3 for one in results if (one.prefix, one.new) == (prefix, count)}
-        ratio = f"{of['dense'] / of['sparse']:.1f}" if "sparse" in of else ""
-        ms = {name: f"{of[name]:.2f}" if name in of else "" for name in ("dense", "sparse", "choose", "attend", "tail")}
-        table.add_row(f"{prefix}", f"{count}", ms["dense"], ms["sparse"], ratio, *list(ms.values())[2:])
+        ratio = f"{of['dense'] / of['sparse']:.1f}" if "dense" in of else ""
+        ms = [f"{of[name]:.2f}" if name in of else "" for name in ("dense", "sparse", *PARTS)]
+        table.add_row(f"{prefix}", f"{count}", *ms[:2], ratio, *ms[2:])
     console.print(table)
     if out:
         settings = {"budget": budget, "copy_gb_per_s": bandwidth, "teraflops": teraflops, "triton": triton.__version__}

@@ -28,7 +28,7 @@ def tile_queries(group: int) -> int:
     return max(TILE // triton.next_power_of_2(group), 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["size"])
 def _block_lse(
     q_ptr, k_ptr, req_to_token, tiles, lse, scale, cap, stride_tokens, stride_lse, size,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,

@@ -27,15 +27,14 @@ def tile_tokens(group: int) -> int:
 
 
 @triton.jit
-def _take(
-    q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale, cap, best, total, acc,
-    KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr, CAPPED: tl.constexpr,
-    MASKED: tl.constexpr,
+def take(
+    q, k_ptr, v_ptr, slot, i, hi, limit, head, scale, cap, best, total, acc,
+    KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, CAPPED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add BLOCK tokens from `start` on to the running softmax of a tile. Returns it, the slots of the next block, and
-    what a caller may want to keep: logits, probabilities and the factor by which earlier sums shrink. MASKED: some of
-    the tokens are not there, or not for every query."""
-    i, d_ids = start + tl.arange(0, BLOCK), tl.arange(0, DP)
+    """Add tokens i, which lie in `slot`, to the running softmax of a tile. Returns it and what a caller may want to
+    keep: logits, probabilities and the factor by which earlier sums shrink. MASKED: some of the tokens are not there,
+    or not for every query."""
+    d_ids = tl.arange(0, DP)
     offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
     if MASKED:
         there = within(i[:, None] < hi, d_ids, D, DP)
@@ -46,7 +45,6 @@ def _take(
         there = d_ids[None, :] < D
         k, v = tl.load(k_ptr + offset, mask=there, other=0.0), tl.load(v_ptr + offset, mask=there, other=0.0)
     k, v = k.to(q.dtype), v.to(q.dtype)
-    slot = tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
     qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
     if MASKED:
         qk = tl.where(i[None, :] < tl.minimum(limit, hi)[:, None], qk, EMPTY)
@@ -56,7 +54,7 @@ def _take(
         p = tl.where(qk > EMPTY, p, 0.0)
     shrink = tl.exp2(best - new_best)
     acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v)
-    return new_best, total * shrink + tl.sum(p, 1), acc, slot, qk, p, shrink
+    return new_best, total * shrink + tl.sum(p, 1), acc, qk, p, shrink
 
 
 @triton.jit
@@ -110,19 +108,21 @@ def _attend_wide(
     whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
     slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
     for start in range(lo, whole, BLOCK):
-        best, total, acc, slot, qk, p, shrink = _take(
-            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale, cap, best, total, acc,
-            KV, D, DP, BLOCK, CAPPED, False,
-        )  # fmt: skip
+        i = start + ids
+        here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+        best, total, acc, qk, p, shrink = take(
+            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
+        )
         if evidence:
-            candidate_total = _keep(logits, line, start + ids, first, last, taken, qk, p, candidate_total, shrink)
+            candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
     for start in range(whole, hi, BLOCK):
-        best, total, acc, slot, qk, p, shrink = _take(
-            q, k_ptr, v_ptr, tokens, slot, start, hi, limit, head, scale, cap, best, total, acc,
-            KV, D, DP, BLOCK, CAPPED, True,
-        )  # fmt: skip
+        i = start + ids
+        here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+        best, total, acc, qk, p, shrink = take(
+            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, True
+        )
         if evidence:
-            candidate_total = _keep(logits, line, start + ids, first, last, taken, qk, p, candidate_total, shrink)
+            candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
     there = within(seen[:, None], d_ids, D, DP)

@@ -51,3 +51,7 @@ def story(sentences: int, start: int = 0) -> str:
 
 def common_prefix(one: str, other: str) -> str:
     return "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def ids_of(url: str, text: str) -> list[int]:
+    return requests.post(f"{url}/tokenize", json={"prompt": text}, timeout=60).json()["tokens"]

@@ -5,7 +5,8 @@ Two layers of SmolLM2 in float32, so that the interpreter is done in half a minu
 
 import pytest
 
-from tests.helpers import generate, story
+from sfi_sglang.api.options import EXTEND_TAIL
+from tests.helpers import generate, ids_of, story
 
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 2}', "--dtype", "float32"]
 FLAGS += ["--chunked-prefill-size", "128", "--context-length", "2048"]
@@ -35,14 +36,27 @@ def answers(url: str, more: dict | None = None) -> dict[str, dict]:
         replies[carry] = generate(url, text, sfi, tokens=6, logprobs=True, regex=SENTENCES)
         info = replies[carry]["meta_info"]["sfi"]
         assert info["inherited_tokens"] > 0 and info["slow_steps"] > 0
-    return replies
+    return {**replies, **sparse_turns(url)}
+
+
+def sparse_turns(url: str) -> dict[str, dict]:
+    """Second turns whose new tokens see a part of the first, alone and beside a dense prompt."""
+    sfi, found = {**SFI, "extend": "sparse"}, {}
+    for name, ways in (("sparse", [sfi]), ("beside", [sfi, None])):
+        first, second = (ids_of(url, story(24, 100 * len(ways) + day)) for day in (0, 50))
+        generate(url, first[:320], sfi, tokens=1)
+        prompts = [first[:320] + second[:150], second[:60]][: len(ways)]
+        found[name] = generate(url, prompts, ways, tokens=4, logprobs=True)[0]
+        info = found[name]["meta_info"]
+        assert info["sfi"]["sparse_extend_tokens"] == 150 - EXTEND_TAIL, info
+    return found
 
 
 def assert_same(reply: dict, expected: dict) -> None:
     """Text, counts, and the probabilities: they show a selection that differs but changes no token."""
     assert reply["text"] == expected["text"]
     info, other = (r["meta_info"].get("sfi", {}) for r in (reply, expected))
-    for key in ("slow_steps", "fast_steps", "prompt_tokens", "inherited_tokens"):
+    for key in ("slow_steps", "fast_steps", "prompt_tokens", "inherited_tokens", "sparse_extend_tokens"):
         assert info.get(key) == other.get(key)
     assert logprobs(reply) == pytest.approx(logprobs(expected), abs=1e-3)
 

@@ -104,8 +104,6 @@ class SFIOptions(_Strict):
 
     def torch_alone(self) -> str | None:
         """The option that only the torch executor has, and why. None for none."""
-        if self.extend == "sparse":
-            return "sfi.extend: sparse has no GPU kernels yet"
         if self.fast != "memory":
             return f"sfi.fast: {self.fast} is for comparisons"
         return "sfi.policy: drift is for comparisons" if self.policy == "drift" else None

@@ -1,6 +1,7 @@
 """Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -89,12 +90,12 @@ class PassMetadata:
         self.refreshes += 1
         return start * EVIDENCE_PAGE
 
-    def repair(self, row: int, tail: int, positions: range) -> None:
-        """The row, slow beside this, is wide: the rows from `tail` on are its queries at `positions`."""
+    def widen(self, row: int, tail: int, positions: Sequence[int]) -> None:
+        """The row, dense or slow beside this, is wide: the rows from `tail` on are its queries at `positions`."""
         others = slice(tail, tail + len(positions))
         self.lines[row, [WIDE, TAIL]] = len(positions) + 1, tail
         for column in (SINK, RECENT, LENGTH):
-            self.lines[others, column] = np.arange(positions.start, positions.stop) + 1
+            self.lines[others, column] = np.array(positions) + 1
         self.lines[others, WIDE] = -1
         self.wide.append((row, others, -(-(len(positions) + 1) // self.tile)))
 

@@ -45,9 +45,7 @@ class Sparsity:
     @classmethod
     def of(cls, options: SFIOptions, tail: int) -> "Sparsity":
         """Of a request. tail: last tokens of the pass, dense. What was tried beside it: docs/fidelity.md."""
-        return cls(
-            options.budget, options.sink, options.recent, group=16, tail=tail, delta=False, block=32, dense=False
-        )
+        return cls(options.budget, options.sink, options.recent, tail=tail, block=32)
 
     def candidates(self, prefix: int) -> range:
         """Positions of the prefix to choose from, whole blocks of them; a block starts at a multiple of its size."""

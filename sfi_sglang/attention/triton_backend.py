@@ -3,10 +3,9 @@
 Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock path, for batches with no sparse
 row; `fast` attends to selections only, through our kernels or FlashInfer (`--sfi-executor`); `mixed` also has dense and
 slow rows and selects anew for the slow ones. Layers that are not covered are the stock backend's in every graph. So is
-the prefill; after each covered layer we read the prompt's last queries.
+the prefill, but for sparse extend; after each covered layer we read the prompt's last queries.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import sinks_of
 from sfi_sglang.attention.pass_metadata import PassMetadata
-from sfi_sglang.attention.prefill_observer import PrefillObserver
+from sfi_sglang.attention.prefill import Prefill
 from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
 from sfi_sglang.attention.workspace import Workspace, free_bytes, limits_of
@@ -64,13 +63,7 @@ class SFITritonBackend(StockProxy):
             self.attention[FAST] = FlashInferAttention(*parts, runner.dtype)
         self.variant = DENSE
         self.rows: list[RowPlan] = []
-        self.prompts = PrefillObserver(self.workspace, self._keys, self.req_to_token)
-        self.prompts.compile(self.scorings.of(layers.first(runner.model)), runner.dtype)
-
-    def _keys(self, index: int) -> Tensor:
-        """Of a covered layer."""
-        keys: Tensor = self.pool.get_key_buffer(self.layers.ids[index])
-        return keys
+        self.prefill = Prefill(runner, layers, planner, self.workspace, self.scorings, processors)
 
     def _metadata(self, processors: int) -> PassMetadata:
         limits = self.limits
@@ -161,29 +154,24 @@ class SFITritonBackend(StockProxy):
                     self.metadata.refresh(i, state.begin_refresh(row.settled or row.length), selection.line, stages)
         tail = len(self.rows)
         for i, _, repair in repairs_of(self.rows):
-            self.metadata.repair(i, tail, repair.positions)
+            self.metadata.widen(i, tail, repair.positions)
             tail += len(repair.positions)
         self.attention[self.variant].prepare(forward_batch.batch_size)
 
     # -- attention ------------------------------------------------------------------------------------------------
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, *args: Any, **kwargs: Any
+        self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
     ) -> Any:
         """SGLang calls it for every attention layer, or one of the two below (hybrid models)."""
-        mode = forward_batch.forward_mode
-        if mode.is_decode():
-            return self.forward_decode(q, k, v, layer, forward_batch, *args, **kwargs)
-        result = self.stock.forward(q, k, v, layer, forward_batch, *args, **kwargs)
-        self.observe_prefill(q, layer, forward_batch, kwargs)
-        return result
+        if forward_batch.forward_mode.is_decode():
+            return self.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
+        return self.prefill.run(self.stock.forward, q, k, v, layer, forward_batch, save_kv_cache, kwargs)
 
     def forward_extend(
-        self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, *args: Any, **kwargs: Any
+        self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
     ) -> Any:
-        result = self.stock.forward_extend(q, k, v, layer, forward_batch, *args, **kwargs)
-        self.observe_prefill(q, layer, forward_batch, kwargs)
-        return result
+        return self.prefill.run(self.stock.forward_extend, q, k, v, layer, forward_batch, save_kv_cache, kwargs)
 
     def forward_decode(
         self, q: Tensor, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, save_kv_cache: bool = True, **kwargs: Any
@@ -206,17 +194,6 @@ class SFITritonBackend(StockProxy):
             if index == self.limits.layers - 1:
                 self.workspace.refresh(self.metadata, q.shape[0], self.layers.group)
         return result.view(q.shape[0], -1)
-
-    def observe_prefill(self, q: Tensor, layer: Any, forward_batch: Any, arguments: Mapping[str, Any]) -> None:
-        """After a layer of the stock prefill: the keys are in the pool, the queries are at hand."""
-        index = self.layers.index.get(layer.layer_id)
-        if index is None or not forward_batch.forward_mode.is_extend():
-            return
-        if index == 0:
-            rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
-            self.prompts.begin(rows, forward_batch.extend_seq_lens_cpu)
-        scoring = self.scorings.of(layer, sinks_of(arguments))
-        self.prompts.observe(q.view(-1, self.limits.heads, self.limits.dim), index, scoring)
 
 
 def _visible(row: RowPlan) -> int:

@@ -18,6 +18,7 @@ class Drafting:
     verifying: was the last launched pass a verification? Then the host waits for it anyway, and may look for copies.
     offer: how many copied drafts lie ready for the pass at hand.
     copied: accepted drafts that were copies.
+    unrefreshed: verifications since the last one that also selected anew: a pass has room for some only.
     """
 
     pending: int = 0
@@ -28,6 +29,7 @@ class Drafting:
     verifying: bool = False
     offer: int = 0
     copied: int = 0
+    unrefreshed: int = 0
     copying: Copying = field(default_factory=Copying)
 
     def restart(self) -> None:

@@ -114,6 +114,7 @@ class StepPlanner:
         if self.refusal is not None:
             self.abort(batch, f"sfi: not available on this server: {self.refusal}")
             return
+        exact: list[tuple[int, RequestState, int]] = []  # row, state, tokens that its reply may still get
         for i, req in enumerate(batch.reqs):
             state = state_of(req, self.vocabulary)
             if state is None:
@@ -121,7 +122,8 @@ class StepPlanner:
             if state.failure is not None:
                 abort(req, state.failure)
             if decode and state.options.exact:
-                self.rows[i] = plan_exact(state, lengths[i], room, req.sampling_params.max_new_tokens)
+                left = req.sampling_params.max_new_tokens - (lengths[i] - state.prompt_tokens)
+                exact.append((i, state, left))
             elif decode:
                 self.rows[i] = plan_decode(state, req.output_ids, lengths[i], room)
             elif batch.forward_mode.is_extend():
@@ -131,6 +133,9 @@ class StepPlanner:
                 self.rows[i] = replace(row, req_pool_index=req.kv.req_pool_idx)
                 if row.step is Step.SLOW and state.selection is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
+        together = any(is_due(state, left, room) for _, state, left in exact)
+        for i, state, left in sorted(exact, key=lambda each: -each[1].drafting.unrefreshed):
+            self.rows[i] = plan_exact(state, lengths[i], room, left, together)
 
     def abort(self, batch: Any, message: str) -> None:
         """Give up the SFI requests of a batch that could not be planned; its rows run dense until they end."""
@@ -180,17 +185,31 @@ def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: 
     return RowPlan(step, length, state, repair=repair)
 
 
-def plan_exact(state: RequestState, settled: int, room: PassRoom, most_outputs: int) -> RowPlan:
+def is_due(state: RequestState, left: int, room: PassRoom) -> bool:
+    """Does an `exact` request have drafts enough to verify, or copies on offer? left: tokens that it may still get."""
+    drafting = state.drafting
+    copies = not drafting.pending and min(drafting.offer, left - 1) > 0
+    return copies or 0 < drafting.pending >= min(drafting.length(), longest_draft(left, room))
+
+
+def longest_draft(left: int, room: PassRoom) -> float:
+    """Tokens of one verification, which gives one more."""
+    return min(MOST_DRAFTS, left - 1, room.spare)
+
+
+def plan_exact(state: RequestState, settled: int, room: PassRoom, left: int, together: bool = False) -> RowPlan:
     """One decode step of a request that shall answer as a dense one. settled: its tokens that stay, the one after the
-    last verification included. A fast step drafts; a step that attends to everything verifies what was drafted, or at
-    once what was found in the context."""
+    last verification included. left: tokens that it may still get. A fast step drafts; a step that attends to all
+    verifies what was drafted, or at once what was found in the context. together: others verify in this pass, which is
+    a slow one anyway, so half of a draft is enough."""
     options, drafting = state.options, state.drafting
     pending, offer, drafting.offer, drafting.verifying = drafting.pending, drafting.offer, 0, False
-    longest = min(MOST_DRAFTS, most_outputs - (settled - state.prompt_tokens) - 1, room.spare)
+    longest = longest_draft(left, room)
     selects = settled > options.dense_limit and options.policy != "never"
     can_draft = settled > options.dense_limit and (state.selection is not None or not selects)
     copies = 0 if pending else room.take_rows(max(int(min(offer, longest)), 0)) or 0
-    wait = can_draft and not copies and pending < min(drafting.length(), longest)
+    enough = drafting.length()
+    wait = can_draft and not copies and pending < min(-(-enough // 2) if together else enough, longest)
     count = copies or (None if wait else room.take_rows(pending, whole=pending < longest))
     if count is None:
         drafting.pending += 1
@@ -199,6 +218,7 @@ def plan_exact(state: RequestState, settled: int, room: PassRoom, most_outputs: 
     drafting.pending, drafting.verifying = 0, count > 0
     state.steps.append(True)
     step = Step.SLOW if selects and room.take_evidence(state, settled) else Step.DENSE
+    drafting.unrefreshed = 0 if step is Step.SLOW else drafting.unrefreshed + 1
     repair = Repair(settled - 1, (ON_DEVICE,) * count, (ON_DEVICE,) * count) if count else None
     return RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending, copied=copies > 0)
 

@@ -52,7 +52,7 @@ def test_a_wide_row_beside_a_single_one(
         metadata.dense(row, tokens)
     candidates = length - 20 - FIRST
     start = metadata.refresh(1, Refresh(FIRST, candidates, 5), line=0, stages=0) if selects else 0
-    metadata.repair(1, 3, positions)
+    metadata.widen(1, 3, positions)
     metadata.load(count, programs=8, splits=splits, block=16)
     buffers = DecodeBuffers.allocate(count, heads, kv_heads, dim, SPLITS, 4 * EVIDENCE_PAGE, DEVICE)
     buffers.out.fill_(torch.nan)

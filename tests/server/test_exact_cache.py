@@ -13,7 +13,7 @@ import torch
 from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.serving.server import running_server
-from tests.helpers import flush, generate, probe_env, story
+from tests.helpers import flush, generate, ids_of, probe_env, story
 
 FLAGS = ["--json-model-override-args", '{"num_hidden_layers": 4}', "--dtype", "float32", "--context-length", "4096"]
 SFI = {"budget": 64, "recent": 32, "min_gap": 4, "max_segment": 12}
@@ -46,10 +46,6 @@ def exact(request, tmp_path_factory):
 def kept(folder: Path) -> dict:
     """What the last finished request left."""
     return torch.load(max(folder.iterdir()))
-
-
-def ids_of(url: str, text: str) -> list[int]:
-    return requests.post(f"{url}/tokenize", json={"prompt": text}, timeout=60).json()["tokens"]
 
 
 def difference(one: dict, other: dict) -> float:

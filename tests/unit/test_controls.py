@@ -68,7 +68,7 @@ def test_drift_is_the_mass_on_the_last_tokens_of_spans():
 
 @pytest.mark.parametrize(
     ("sfi", "field"),
-    [({"fast": "oracle"}, "sfi.fast"), ({"policy": "drift"}, "sfi.policy"), ({"extend": "sparse"}, "sfi.extend")],
+    [({"fast": "oracle"}, "sfi.fast"), ({"policy": "drift"}, "sfi.policy")],
 )
 def test_only_the_torch_executor_compares(sfi, field):
     params = {"custom_params": {"sfi": sfi}}

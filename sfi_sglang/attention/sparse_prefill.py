@@ -1,0 +1,177 @@
+"""Sparse extend on a GPU: what attention/sparse_extend.py says, through kernels.
+
+Of every group of new tokens the first attends to everything, like the last ones of a prompt (kernels/wide.py), and
+also chooses blocks for its group (kernels/block_mass.py); the group attends to those (kernels/groups.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfi_sglang.attention.layers import CoveredLayers
+from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.sparse_extend import Sparsity
+from sfi_sglang.attention.transfer import to_device
+from sfi_sglang.kernels.block_mass import BLOCK_TOKENS, block_mass, tiles_of
+from sfi_sglang.kernels.decode import DecodeBuffers, merge
+from sfi_sglang.kernels.groups import attend_groups, group_tiles
+from sfi_sglang.kernels.launch import WIDE
+from sfi_sglang.kernels.wide import attend_wide, tile_tokens
+from sfi_sglang.scheduling.step_planner import RowPlan
+from sfi_sglang.selection.scoring import Scoring
+
+SPLITS = 16  # of a context, where it is attended to in full
+CHOICE_SPLITS = 32  # of a prefix, where blocks are chosen
+STEP = 64  # of sizes: Triton compiles anew for one that 16 does not divide
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """line: of req_to_token. rows: of q. sparse: how many of them, the first ones, see a part of the prefix. prefix:
+    tokens before them."""
+
+    line: int
+    rows: range
+    sparse: int
+    prefix: int
+    how: Sparsity
+
+    @property
+    def first(self) -> range:
+        """Row of q of each group's first token."""
+        return self.rows[: self.sparse : self.how.group]
+
+    @property
+    def dense(self) -> list[int]:
+        """Rows of q that attend to everything."""
+        return [*self.first, *self.rows[self.sparse :]]
+
+    @property
+    def chosen(self) -> int:
+        """Blocks of each group."""
+        return -(-self.how.budget // BLOCK_TOKENS)
+
+    @property
+    def blocks(self) -> range:
+        """To choose from."""
+        candidates = self.how.candidates(self.prefix)
+        return range(candidates.start // BLOCK_TOKENS, candidates.stop // BLOCK_TOKENS)
+
+
+class SparsePrefill:
+    """Plan once a pass, run in every covered layer. processors: of the GPU."""
+
+    def __init__(self, layers: CoveredLayers, req_to_token: Tensor, processors: int) -> None:
+        self.layers, self.req_to_token = layers, req_to_token
+        self.programs = WIDE.waves * processors
+        self.prompts: list[Prompt] = []
+
+    def compile(self, keys: Tensor, values: Tensor, scoring: Scoring, dtype: torch.dtype) -> None:
+        """Build the kernels at the server's start, not in its first request. keys, values: a layer's pool. dtype: of
+        the queries."""
+        how = Sparsity(BLOCK_TOKENS, recent=BLOCK_TOKENS, group=4, tail=1, block=BLOCK_TOKENS)
+        self.load([Prompt(0, range(5), 4, 4 * BLOCK_TOKENS, how)])
+        q = torch.zeros(5, self.layers.heads, self.layers.dim, dtype=dtype, device=self.req_to_token.device)
+        self.run(q, keys, values, scoring, torch.empty_like(q))
+        self.prompts = []
+
+    def plan(self, rows: Sequence[RowPlan], counts: Sequence[int]) -> bool:
+        """Before the first layer. counts: new tokens of each row. Does every new token belong to a prompt of ours?"""
+        prompts, start = list[Prompt](), 0
+        for row, count in zip(rows, counts, strict=False):  # a padded batch has no plan
+            if row.state is not None and row.sparse:
+                how = Sparsity.of(row.state.options, count - row.sparse)
+                if how.spares(row.length - count):
+                    mine = range(start, start + count)
+                    prompts.append(Prompt(row.req_pool_index, mine, row.sparse, row.length - count, how))
+            start += count
+        if prompts:
+            self.load(prompts)
+        self.prompts = prompts
+        return bool(prompts) and start == sum(len(prompt.rows) for prompt in prompts)
+
+    def load(self, prompts: list[Prompt]) -> None:
+        """Tables of the kernels, the same for all layers."""
+        self.prompts, device, each = prompts, self.req_to_token.device, self.layers.group
+        dense = [row for prompt in prompts for row in prompt.dense]
+        tiles, lines, metadata = list[list[int]](), list[int](), self._metadata(prompts, len(dense))
+        starts, numbers = list[int](), list[int]()  # of each group: first block to choose, number of its first row
+        at = 0
+        for prompt in prompts:
+            ends = prompt.blocks.start * BLOCK_TOKENS, prompt.chosen * BLOCK_TOKENS, prompt.blocks.stop * BLOCK_TOKENS
+            sparse, group = prompt.rows[: prompt.sparse], prompt.how.group
+            tiles += group_tiles(prompt.line, sparse, prompt.prefix + 1, len(numbers), group, ends, each)
+            positions = [prompt.prefix + row - prompt.rows.start for row in prompt.dense]
+            last = at + len(positions) - 1
+            metadata.dense(last, positions[-1] + 1)
+            metadata.widen(last, at, positions[:-1])
+            starts += [prompt.blocks.start] * len(prompt.first)
+            numbers += range(at, at + len(prompt.first))
+            lines += [prompt.line] * len(positions)
+            at = last + 1
+        metadata.load(at, self.programs // self.layers.kv_heads, SPLITS, WIDE.tokens(self.layers.dim))
+        self.metadata = metadata
+        self.dense_rows, self.lines, self.numbers = (to_device(x, device) for x in (dense, lines, numbers))
+        self.first = to_device([row for prompt in prompts for row in prompt.first], device)
+        self.starts = to_device(torch.tensor(starts, dtype=torch.int32)[:, None, None], device)
+        self.tiles = to_device(torch.tensor(tiles, dtype=torch.int32), device)
+        self._load_choices(prompts)
+
+    def _metadata(self, prompts: list[Prompt], rows: int) -> PassMetadata:
+        """And room for partial results."""
+        layers, tile, device = self.layers, tile_tokens(self.layers.group), self.req_to_token.device
+        tiles = sum(-(-len(prompt.dense) // tile) for prompt in prompts)
+        self.buffers = DecodeBuffers.allocate(rows, layers.heads, layers.kv_heads, layers.dim, SPLITS, 0, device)
+        return PassMetadata(_stepped(rows), 0, device, max_wide_pieces=tiles * (SPLITS + 1), tile=tile)
+
+    def _load_choices(self, prompts: list[Prompt]) -> None:
+        layers, device = self.layers, self.req_to_token.device
+        asked = [(prompt.line, prompt.rows.start, prompt.sparse, prompt.blocks) for prompt in prompts]
+        # One length of groups for all: it is no option of a request.
+        tiles, counts = tiles_of(asked, prompts[0].how.group, layers.group)
+        self.choice_tiles, self.counts = to_device(tiles, device), to_device(counts, device)
+        self.chosen = max(prompt.chosen for prompt in prompts)
+        width = _stepped(int(counts.max()))
+        self.lse = torch.empty(len(counts) * layers.heads, width, device=device)
+        self.mass = torch.full((len(counts), layers.kv_heads, width), -1.0, device=device)  # below any block's
+
+    def run(self, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring, out: Tensor) -> None:
+        """One layer, whose new keys and values are in the pool: q and out [n, heads, D], keys and values [slots, KV,
+        D]. Writes the prompts' rows of `out`."""
+        dense = self.attend_to_everything(q, keys, values, scoring)
+        attend_groups(q, keys, values, self.req_to_token, self.tiles, self.choose(q, keys, scoring), scoring, out)
+        lost = dense[self.numbers] - out[self.first]
+        at = group_at = 0
+        for prompt in self.prompts:
+            first, group = prompt.rows.start, prompt.how.group
+            whole, rest = divmod(prompt.sparse, group)
+            groups = lost[group_at : group_at + len(prompt.first)]
+            out[first : first + whole * group].unflatten(0, (whole, group)).add_(groups[:whole, None])
+            if rest:
+                out[first + whole * group : first + prompt.sparse].add_(groups[whole])
+            at, group_at = at + len(prompt.dense), group_at + len(groups)
+            tail = len(prompt.rows) - prompt.sparse
+            out[prompt.rows.stop - tail : prompt.rows.stop] = dense[at - tail : at]
+
+    def attend_to_everything(self, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring) -> Tensor:
+        """float32 [dense rows, heads, D]."""
+        q, rows, kv_heads = q[self.dense_rows], self.metadata.rows, keys.shape[1]
+        pieces = self.metadata.wide_pieces
+        attend_wide(q, keys, values, self.req_to_token, self.lines, rows, pieces, self.buffers, scoring, SPLITS)
+        out = torch.empty(q.shape, device=q.device)
+        return merge(rows, self.buffers, out, scoring, kv_heads, SPLITS, False)
+
+    def choose(self, q: Tensor, keys: Tensor, scoring: Scoring) -> Tensor:
+        """Blocks of each group, int32 [groups, KV, most], the best first."""
+        group = self.prompts[0].how.group
+        block_mass(
+            q, keys, self.req_to_token, self.choice_tiles, self.counts, scoring, group, self.lse, self.mass,
+            CHOICE_SPLITS,
+        )  # fmt: skip
+        return self.mass.topk(self.chosen, -1).indices.int() + self.starts
+
+
+def _stepped(size: int) -> int:
+    return -(-size // STEP) * STEP

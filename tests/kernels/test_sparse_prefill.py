@@ -1,0 +1,90 @@
+"""Sparse extend through kernels against the same in torch, in batches with other requests."""
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
+from sfi_sglang.attention.layers import CoveredLayers
+from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
+from sfi_sglang.attention.sparse_prefill import SparsePrefill
+from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
+from sfi_sglang.scheduling.step_planner import DENSE_ROW, RowPlan, Step
+from tests.kernels.made import DEVICE, DTYPES, KINDS, error_of, pools, scoring_of
+
+pytestmark = pytest.mark.interpreted
+SLOTS, LINES = 900, 3
+
+
+def row_of(prefix: int, count: int, line: int, budget: int, ends: bool) -> RowPlan:
+    """A prompt of `count` new tokens behind `prefix` cached ones. ends: is this its last pass?"""
+    options = SFIOptions(budget=budget, sink=4, recent=40, extend="sparse")
+    state = RequestState(options, prefix + count, SegmentTracker(options, Vocabulary([])))
+    sparse = count - EXTEND_TAIL if ends else count
+    return RowPlan(Step.SLOW if ends else Step.CHUNK, prefix + count, state, line, sparse=sparse)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=3)
+@given(
+    kv_heads=st.sampled_from([1, 2]),
+    group=st.sampled_from([1, 3, 4, 7]),
+    dim=st.sampled_from([64, 96, 128, 256]),
+    new=st.tuples(st.integers(66, 300), st.integers(1, 140)),
+    prefix=st.tuples(st.integers(300, 600), st.integers(260, 500)),
+    budgets=st.tuples(st.sampled_from([32, 100]), st.sampled_from([64, 80])),
+    seed=st.integers(0, 99),
+)
+@example(2, 4, 64, (65, 64), (320, 300), (32, 64), 0)  # one sparse token, and whole groups without a tail
+def test_prompts_of_a_pass(dtype, kind, kv_heads, group, dim, new, prefix, budgets, seed):
+    """The end of one prompt, three tokens of a dense request, and a chunk of another."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = kv_heads * group
+    scoring = scoring_of(kind, heads, dim, generator)
+    keys, values = pools(kv_heads, dim, SLOTS, dtype, scoring, generator)
+    counts = [new[0], 3, new[1]]
+    q = torch.randn(sum(counts) + 2, heads, dim, generator=generator).to(DEVICE, dtype)  # padded by two
+    req_to_token = torch.stack([torch.randperm(SLOTS, generator=generator) for _ in range(LINES)]).int().to(DEVICE)
+    lines = [2, 1, 0]
+    rows = [
+        row_of(prefix[0], new[0], lines[0], budgets[0], True),
+        DENSE_ROW,
+        row_of(prefix[1], new[1], lines[2], budgets[1], False),
+    ]
+    ours = SparsePrefill(CoveredLayers((0,), heads, kv_heads, dim), req_to_token, 4)
+    assert not ours.plan(rows, counts)  # the dense request is none of ours
+    out = torch.full_like(q, 7)
+    ours.run(q, keys, values, scoring, out)
+    start = 0
+    for row, count, line in zip(rows, counts, lines, strict=True):
+        mine, start = slice(start, start + count), start + count
+        if row.state is None:
+            assert (out[mine] == 7).all()
+            continue
+        slots = req_to_token[line, : row.length].long()
+        k, v = (pool[slots].transpose(0, 1).float() for pool in (keys, values))
+        how = Sparsity.of(row.state.options, count - row.sparse)
+        expected = sparse_extend(q[mine].float(), k, v, scoring, how)
+        wrong = (out[mine].float() - expected).norm(dim=-1) / expected.norm(dim=-1)
+        assert wrong.median() < error_of(dtype)
+        # Two blocks may be so close in mass that rounding swaps them: then a whole group of one KV head differs.
+        assert (wrong.view(count, kv_heads, group).amax(-1) < 2 * error_of(dtype)).float().mean() > 0.7
+    assert (out[start:] == 7).all()
+
+
+def test_a_pass_of_ours_alone_needs_no_other_attention():
+    ours = SparsePrefill(CoveredLayers((0,), 2, 1, 64), torch.zeros(1, 800, dtype=torch.int32, device=DEVICE), 4)
+    assert ours.plan([row_of(500, 200, 0, 64, True)], [200])
+    assert not ours.plan([row_of(500, 200, 0, 64, True), DENSE_ROW], [200, 1])
+    assert not ours.plan([DENSE_ROW], [5]) and not ours.prompts
+
+
+def test_the_server_compiles_what_prompts_run():
+    """Every kernel, on whatever is in the pool's first slot."""
+    keys = torch.zeros(4, 1, 64, device=DEVICE, dtype=DTYPES[0])
+    ours = SparsePrefill(CoveredLayers((0,), 2, 1, 64), torch.zeros(1, 800, dtype=torch.int32, device=DEVICE), 4)
+    ours.compile(keys, keys, scoring_of("bare", 2, 64, torch.Generator()), DTYPES[0])
+    assert not ours.prompts
