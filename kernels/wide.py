@@ -70,7 +70,8 @@ def _attend_wide(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
     logits, scale, cap, stride_tokens, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    BLOCK: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr, CHAINED: tl.constexpr,
+    BLOCK: tl.constexpr, BARE_STAGES: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
+    CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One piece of one KV head: a tile's queries over up to SPLIT tokens. GP: G, padded to a power of two."""
     head, piece = tl.program_id(0), tl.program_id(1)
@@ -107,14 +108,21 @@ def _attend_wide(
     ids = tl.arange(0, BLOCK)
     whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
     slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
-    for start in range(lo, whole, BLOCK):
-        i = start + ids
-        here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-        best, total, acc, qk, p, shrink = take(
-            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
-        )
-        if evidence:
+    if evidence:
+        for start in range(lo, whole, BLOCK):
+            i = start + ids
+            here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+            best, total, acc, qk, p, shrink = take(
+                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
+            )
             candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
+    else:  # most tiles; what evidence takes of registers and shared memory goes into a deeper pipeline
+        for start in tl.range(lo, whole, BLOCK, num_stages=BARE_STAGES):
+            i = start + ids
+            here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+            best, total, acc, qk, p, shrink = take(
+                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
+            )
     for start in range(whole, hi, BLOCK):
         i = start + ids
         here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
@@ -156,6 +164,7 @@ def attend_wide(
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         stride_tokens=req_to_token.stride(0), stride_logits=buffers.logits.stride(0),
         KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, DP=triton.next_power_of_2(dim),
-        BLOCK=WIDE.tokens(dim), SPLITS=splits, COLS=COLUMNS, num_warps=WIDE.warps, num_stages=WIDE.stages,
+        BLOCK=WIDE.tokens(dim), BARE_STAGES=WIDE.stages + (dim <= 128), SPLITS=splits, COLS=COLUMNS,
+        num_warps=WIDE.warps, num_stages=WIDE.stages,
         **logit_arguments(scoring), **CHAINED,
     )  # fmt: skip

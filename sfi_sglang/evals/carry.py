@@ -20,16 +20,17 @@ TASK = "carry"
 FACTS = 3  # planted in turn 1, asked for one by one in the last turn
 NOTE = " I have read it and will keep it in mind.\n"
 NOTE_TOKENS, ANSWER_TOKENS = 16, 12
-MODES = {
-    "fresh": "each turn looks at the whole context anew (the default)",
-    "inherit": "a turn looks at what the last one selected, and at new tokens",
-    "merge": "a turn looks at the whole context; what the last one selected counts for more",
+MODES: dict[str, tuple[dict[str, str], str]] = {
+    "fresh": ({"carry": "fresh"}, "each turn looks at the whole context anew (the default)"),
+    "inherit": ({"carry": "inherit"}, "a turn looks at what the last one selected, and at new tokens"),
+    "merge": ({"carry": "merge"}, "a turn looks at the whole context; what the last one selected counts for more"),
+    "sparse": ({"carry": "merge", "extend": "sparse"}, "as merge, and new tokens see a part of what is cached"),
 }
 
 
 def variants(sight: Sight) -> list[Variant]:
-    """Dense and the carry modes."""
-    modes = [Variant(mode, {**sight._asdict(), "carry": mode}, about) for mode, about in MODES.items()]
+    """Dense, the carry modes, and sparse extend."""
+    modes = [Variant(mode, {**sight._asdict(), **changes}, about) for mode, (changes, about) in MODES.items()]
     return [Variant(DENSE, None, "full attention at every step"), *modes]
 
 

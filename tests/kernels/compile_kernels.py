@@ -11,8 +11,8 @@ from triton.compiler import ASTSource
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
 from sfi_sglang.attention.model_support import MAX_GROUP
-from sfi_sglang.kernels import block_mass, coverage, decode, evidence, locate, pack, rows, select, stages, wide
-from sfi_sglang.kernels.launch import FAST, MIXED, WIDE
+from sfi_sglang.kernels import block_mass, coverage, decode, evidence, groups, locate, pack, rows, select, stages, wide
+from sfi_sglang.kernels.launch import FAST, GROUPS, MIXED, WIDE
 from sfi_sglang.selection.table import RING
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -38,6 +38,7 @@ INT_POINTERS = {
     "pieces",
     "tiles",
     "counts",
+    "chosen",
 }
 
 
@@ -86,7 +87,16 @@ def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
         compile_one(decode._merge, 2, LOGITS_OUT=logits_out, **layer, **({} if sinks else {"sinks": None}))
     block = WIDE.tokens(dim)
     compile_one(
-        wide._attend_wide, WIDE.warps, WIDE.stages, pool, GP=4, M=wide.QUERIES, BLOCK=block, CAPPED=capped, **layer
+        wide._attend_wide,
+        WIDE.warps,
+        WIDE.stages,
+        pool,
+        GP=4,
+        M=wide.QUERIES,
+        BLOCK=block,
+        BARE_STAGES=WIDE.stages + (dim <= 128),
+        CAPPED=capped,
+        **layer,
     )
 
 
@@ -98,8 +108,11 @@ def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
 
 def extend(dim: int, pool: str, capped: bool) -> None:
     shape = {"KV": 8, "G": 4, "GP": 4, "M": block_mass.TILE, "D": dim, "DP": triton.next_power_of_2(dim)}
-    sizes = {"GROUP": 16, "TOKENS": block_mass.TOKENS, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
+    sizes = {"GROUP": 64, "TOKENS": block_mass.TOKENS, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
     compile_one(block_mass._block_lse, 4, 2, pool, CAPPED=capped, **shape, **sizes)
+    of = {"TOKENS": GROUPS.tokens(dim), "BLOCK": block_mass.BLOCK_TOKENS, "COLS": groups.COLUMNS, "sinks": None}
+    shape["M"] = groups.TILE
+    compile_one(groups._attend_groups, GROUPS.warps, GROUPS.stages, pool, CAPPED=capped, **shape, **of)
 
 
 def main() -> None:
