@@ -14,6 +14,9 @@ import triton.language as tl
 
 _ON = torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 9
 CHAINED: dict[str, Any] = {"CHAINED": True, "launch_pdl": True} if _ON else {"CHAINED": False}
+# For kernels that need most of the shared memory: how it is divided changes only while a processor is idle, so they let
+# the next one in, but do not start before the one before has ended.
+LETS_IN: dict[str, Any] = {"CHAINED": _ON}
 
 
 @dataclass(frozen=True)

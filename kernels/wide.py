@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY, DecodeBuffers
 from sfi_sglang.kernels.heads import within
-from sfi_sglang.kernels.launch import CHAINED, WIDE, chained
+from sfi_sglang.kernels.launch import LETS_IN, WIDE, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
 from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
 from sfi_sglang.kernels.scores import log2_logits, logit_arguments
@@ -70,7 +70,7 @@ def _attend_wide(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
     logits, scale, cap, stride_tokens, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    BLOCK: tl.constexpr, BARE_STAGES: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
+    BLOCK: tl.constexpr, EVIDENCE: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
     CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One piece of one KV head: a tile's queries over up to SPLIT tokens. GP: G, padded to a power of two."""
@@ -108,36 +108,33 @@ def _attend_wide(
     ids = tl.arange(0, BLOCK)
     whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
     slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
-    if evidence:
-        for start in range(lo, whole, BLOCK):
-            i = start + ids
-            here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-            best, total, acc, qk, p, shrink = take(
-                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
-            )
-            candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
-    else:  # most tiles; what evidence takes of registers and shared memory goes into a deeper pipeline
-        for start in tl.range(lo, whole, BLOCK, num_stages=BARE_STAGES):
-            i = start + ids
-            here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-            best, total, acc, qk, p, shrink = take(
-                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
-            )
+    # EVIDENCE is a constant: joined by `and`, the branch would be compiled without it too.
+    for start in range(lo, whole, BLOCK):
+        i = start + ids
+        here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+        best, total, acc, qk, p, shrink = take(
+            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
+        )
+        if EVIDENCE:  # noqa: SIM102
+            if evidence:
+                candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
     for start in range(whole, hi, BLOCK):
         i = start + ids
         here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
         best, total, acc, qk, p, shrink = take(
             q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, True
         )
-        if evidence:
-            candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
+        if EVIDENCE:  # noqa: SIM102
+            if evidence:
+                candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
     there = within(seen[:, None], d_ids, D, DP)
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=there)
     tl.store(part_lse + part, best + tl.log2(total), mask=seen)
-    lse = tl.where(candidate_total > 0, best + tl.log2(candidate_total), EMPTY)
-    tl.store(part_candidates + part, lse, mask=seen)
+    if EVIDENCE:
+        lse = tl.where(candidate_total > 0, best + tl.log2(candidate_total), EMPTY)
+        tl.store(part_candidates + part, lse, mask=seen)
 
 
 def attend_wide(
@@ -151,10 +148,12 @@ def attend_wide(
     buffers: DecodeBuffers,
     scoring: Scoring,
     splits: int,
+    evidence: bool = True,
 ) -> None:
     """Partial results of the wide rows, beside those of `decode.attend`, whose arguments these are.
 
-    pieces: int32 [n, 3], a wide row, a tile of its queries and a split of its context; row -1 for none.
+    pieces: int32 [n, 3], a wide row, a tile of its queries and a split of its context; row -1 for none. evidence: slow
+    rows may be among them. Without, there is room for a deeper pipeline: a third less time (benchmarks/README.md).
     """
     _, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -164,7 +163,7 @@ def attend_wide(
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         stride_tokens=req_to_token.stride(0), stride_logits=buffers.logits.stride(0),
         KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, DP=triton.next_power_of_2(dim),
-        BLOCK=WIDE.tokens(dim), BARE_STAGES=WIDE.stages + (dim <= 128), SPLITS=splits, COLS=COLUMNS,
-        num_warps=WIDE.warps, num_stages=WIDE.stages,
-        **logit_arguments(scoring), **CHAINED,
+        BLOCK=WIDE.tokens(dim), EVIDENCE=evidence, SPLITS=splits, COLS=COLUMNS,
+        num_warps=WIDE.warps, num_stages=WIDE.stages + (not evidence and dim <= 128),
+        **logit_arguments(scoring), **LETS_IN,
     )  # fmt: skip

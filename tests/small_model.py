@@ -41,11 +41,11 @@ def answers(url: str, more: dict | None = None) -> dict[str, dict]:
 
 def sparse_turns(url: str) -> dict[str, dict]:
     """Second turns whose new tokens see a part of the first, alone and beside a dense prompt."""
-    sfi, found = {**SFI, "extend": "sparse"}, {}
+    sfi, found = {**SFI, "budget": 32, "recent": 16, "extend": "sparse"}, {}
     for name, ways in (("sparse", [sfi]), ("beside", [sfi, None])):
         first, second = (ids_of(url, story(24, 100 * len(ways) + day)) for day in (0, 50))
-        generate(url, first[:320], sfi, tokens=1)
-        prompts = [first[:320] + second[:150], second[:60]][: len(ways)]
+        found[f"{name}, first turn"] = generate(url, first[:336], sfi, tokens=1, logprobs=True)
+        prompts = [first[:336] + second[:150], second[:60]][: len(ways)]
         found[name] = generate(url, prompts, ways, tokens=4, logprobs=True)[0]
         info = found[name]["meta_info"]
         assert info["sfi"]["sparse_extend_tokens"] == 150 - EXTEND_TAIL, info

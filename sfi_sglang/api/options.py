@@ -13,7 +13,7 @@ MAX_TOKENS = 1 << 20
 EVIDENCE_PAGE = 1024  # candidates; evidence of two rows never shares a page
 PROMPT_QUERIES = 16  # most of them (W): evidence rows per query head at the end of a prefill
 EXTEND_TAIL = 64  # sparse extend: last prompt tokens, dense
-SPARSE_PREFIX = 2  # sparse extend: a cached prefix is longer than so many times what a token of it would see
+SPARSE_PREFIX = 5  # sparse extend: a cached prefix is longer than so many times what a token sees (extend_gpu)
 
 
 class _Strict(BaseModel):

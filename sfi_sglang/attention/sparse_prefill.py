@@ -159,7 +159,8 @@ class SparsePrefill:
         """float32 [dense rows, heads, D]."""
         q, rows, kv_heads = q[self.dense_rows], self.metadata.rows, keys.shape[1]
         pieces = self.metadata.wide_pieces
-        attend_wide(q, keys, values, self.req_to_token, self.lines, rows, pieces, self.buffers, scoring, SPLITS)
+        pool = keys, values, self.req_to_token, self.lines
+        attend_wide(q, *pool, rows, pieces, self.buffers, scoring, SPLITS, evidence=False)
         out = torch.empty(q.shape, device=q.device)
         return merge(rows, self.buffers, out, scoring, kv_heads, SPLITS, False)
 

@@ -8,13 +8,14 @@ from tests.gpu.test_gpu_server import BF16, FLAGS, PROMPTS, SFI, TIE, TOKENS, as
 
 pytestmark = [pytest.mark.gpu, pytest.mark.server, pytest.mark.timeout(900)]
 
+PLAIN = ["--attention-backend", "triton", "--cuda-graph-bs-decode", "1", "8", "--max-running-requests", "8"]
 NGRAM = ["--speculative-algorithm", "NGRAM", "--speculative-num-draft-tokens", "8", "--disable-overlap-schedule"]
 
 
 def test_dense_requests_speculate_and_sfi_is_refused(tmp_path):
-    with running_server(flags=[*FLAGS, *BF16], log=tmp_path / "plain.log") as url:
+    with running_server(flags=[*FLAGS, *BF16, *PLAIN], log=tmp_path / "plain.log") as url:
         expected = ask(url, PROMPTS, [None] * len(PROMPTS))
-    with running_server(flags=[*FLAGS, *BF16, *NGRAM], log=tmp_path / "ngram.log") as url:
+    with running_server(flags=[*FLAGS, *BF16, *PLAIN, *NGRAM], log=tmp_path / "ngram.log") as url:
         replies = ask(url, PROMPTS, [None] * len(PROMPTS))
         sampling = {"max_new_tokens": 4, "custom_params": {"sfi": SFI}}
         refused = requests.post(f"{url}/generate", json={"text": "Hi", "sampling_params": sampling}, timeout=60)

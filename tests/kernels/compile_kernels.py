@@ -85,19 +85,10 @@ def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
             CAPPED=capped, LOGITS_OUT=logits_out, **layer,
         )  # fmt: skip
         compile_one(decode._merge, 2, LOGITS_OUT=logits_out, **layer, **({} if sinks else {"sinks": None}))
-    block = WIDE.tokens(dim)
-    compile_one(
-        wide._attend_wide,
-        WIDE.warps,
-        WIDE.stages,
-        pool,
-        GP=4,
-        M=wide.QUERIES,
-        BLOCK=block,
-        BARE_STAGES=WIDE.stages + (dim <= 128),
-        CAPPED=capped,
-        **layer,
-    )
+    for leaves in (True, False):
+        stages = WIDE.stages + (not leaves and dim <= 128)
+        sizes = {"GP": 4, "M": wide.QUERIES, "BLOCK": WIDE.tokens(dim), "EVIDENCE": leaves}
+        compile_one(wide._attend_wide, WIDE.warps, stages, pool, CAPPED=capped, **sizes, **layer)
 
 
 def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:

@@ -27,6 +27,7 @@ def register() -> None:
         _write_steps(folder)
     if folder := os.environ.get("PROBE_KV"):
         _write_kv(folder)
+    threading.Thread(target=_look_often_for_the_end, daemon=True).start()
     if os.environ.get("COVERAGE_PROCESS_CONFIG") or os.environ.get("COVERAGE_PROCESS_START"):
         threading.Thread(target=_save_coverage, daemon=True).start()
 
@@ -110,6 +111,20 @@ def _write_kv(folder: str) -> None:
         return checkpoint(cache, req, up_to=up_to, **kwargs)
 
     UnifiedRadixCache.checkpoint = write
+
+
+def _look_often_for_the_end() -> None:
+    """SGLang looks every five seconds whether its server shall end; the suite ends dozens."""
+    import asyncio
+    import types
+
+    for _ in range(600):
+        if (module := sys.modules.get("sglang.srt.managers.tokenizer_manager")) and hasattr(module, "asyncio"):
+            quick = types.ModuleType("asyncio")
+            quick.__dict__.update(vars(asyncio), sleep=lambda seconds: asyncio.sleep(min(seconds, 0.2)))
+            vars(module)["asyncio"] = quick
+            return
+        time.sleep(0.1)
 
 
 def _save_coverage() -> None:

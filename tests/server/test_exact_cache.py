@@ -210,7 +210,7 @@ def test_sparse_extend_of_a_prefix_that_is_seen_whole_is_dense(exact):
 def test_sparse_and_dense_prompts_in_one_pass(exact):
     url, _, _ = exact
     ways = [SPARSE, None, SFI, {**SPARSE, "carry": "merge"}]
-    firsts = [ids_of(url, story(30, 100 * i)) for i in range(4)]
+    firsts = [ids_of(url, story(36, 100 * i)) for i in range(4)]
     longer = [first + ids_of(url, " Then he read on. " + story(6, 700 + 10 * i)) for i, first in enumerate(firsts)]
 
     def prepare():

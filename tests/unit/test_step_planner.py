@@ -53,15 +53,15 @@ def sparse_tokens(request: RequestState, *ends: int) -> list[int]:
 
 
 def test_sparse_extend_wants_a_long_cached_prefix_and_leaves_the_end_dense():
-    request = state(prompt=500, extend="sparse")
-    assert sparse_tokens(request, 200, 300, 430, 500) == [100, 130, 6]
-    assert request.sparse_tokens == 500 - EXTEND_TAIL - 200
-    request.release(500)  # retracted, and found again in a shorter part of the cache
-    assert sparse_tokens(request, 150, 500) == [286] and request.sparse_tokens == 286
-    assert sparse_tokens(state(prompt=500, extend="sparse"), 0, 300, 500) == [0, 0]  # cold
-    assert sparse_tokens(state(prompt=500, extend="sparse"), 128, 500) == [0]  # 4 + 40 + 20, twice
-    assert sparse_tokens(state(prompt=500), 200, 500) == [0]
-    assert sparse_tokens(state(prompt=250, extend="sparse"), 200, 250) == [0]  # all of it is the end
+    request = state(prompt=700, extend="sparse")
+    assert sparse_tokens(request, 400, 500, 630, 700) == [100, 130, 6]
+    assert request.sparse_tokens == 700 - EXTEND_TAIL - 400
+    request.release(700)  # retracted, and found again in a shorter part of the cache
+    assert sparse_tokens(request, 350, 700) == [286] and request.sparse_tokens == 286
+    assert sparse_tokens(state(prompt=700, extend="sparse"), 0, 500, 700) == [0, 0]  # cold
+    assert sparse_tokens(state(prompt=700, extend="sparse"), 320, 700) == [0]  # 4 + 40 + 20, five times
+    assert sparse_tokens(state(prompt=700), 400, 700) == [0]
+    assert sparse_tokens(state(prompt=450, extend="sparse"), 400, 450) == [0]  # all of it is the end
 
 
 def test_refreshes_follow_the_segments():
