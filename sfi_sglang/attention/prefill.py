@@ -72,6 +72,8 @@ class Prefill:
         scoring, q = self.scorings.of(layer, sinks_of(kwargs)), q.view(-1, self.layers.heads, self.layers.dim)
         if self.sparse.prompts:
             keys, values = self.pool.get_kv_buffer(layer.layer_id)
-            self.sparse.run(q, keys, values, scoring, result.view(q.shape))
+            self.sparse.run(q.contiguous(), keys, values, scoring, result.view(q.shape))
+            if index == len(self.layers.ids) - 1:
+                self.sparse.clear()
         self.observer.observe(q, index, scoring)
         return result

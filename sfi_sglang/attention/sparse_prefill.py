@@ -24,6 +24,7 @@ from sfi_sglang.selection.scoring import Scoring
 
 SPLITS = 16  # of a context, where it is attended to in full
 CHOICE_SPLITS = 32  # of a prefix, where blocks are chosen
+SLICE = 64  # groups that choose at a time
 STEP = 64  # of sizes: Triton compiles anew for one that 16 does not divide
 
 
@@ -75,7 +76,7 @@ class SparsePrefill:
         self.load([Prompt(0, range(5), 4, 4 * BLOCK_TOKENS, how)])
         q = torch.zeros(5, self.layers.heads, self.layers.dim, dtype=dtype, device=self.req_to_token.device)
         self.run(q, keys, values, scoring, torch.empty_like(q))
-        self.prompts = []
+        self.clear()
 
     def plan(self, rows: Sequence[RowPlan], counts: Sequence[int]) -> bool:
         """Before the first layer. counts: new tokens of each row. Does every new token belong to a prompt of ours?"""
@@ -127,15 +128,16 @@ class SparsePrefill:
         return PassMetadata(_stepped(rows), 0, device, max_wide_pieces=tiles * (SPLITS + 1), tile=tile)
 
     def _load_choices(self, prompts: list[Prompt]) -> None:
-        layers, device = self.layers, self.req_to_token.device
-        asked = [(prompt.line, prompt.rows.start, prompt.sparse, prompt.blocks) for prompt in prompts]
-        # One length of groups for all: it is no option of a request.
-        tiles, counts = tiles_of(asked, prompts[0].how.group, layers.group)
-        self.choice_tiles, self.counts = to_device(tiles, device), to_device(counts, device)
-        self.chosen = max(prompt.chosen for prompt in prompts)
-        width = _stepped(int(counts.max()))
-        self.lse = torch.empty(len(counts) * layers.heads, width, device=device)
+        layers, device, group = self.layers, self.req_to_token.device, prompts[0].how.group  # no option of a request
+        counts = [len(prompt.blocks) for prompt in prompts for _ in prompt.first]
+        width, self.chosen = _stepped(max(counts)), max(prompt.chosen for prompt in prompts)
+        self.lse = torch.empty(min(len(counts), SLICE) * layers.heads, width, device=device)
         self.mass = torch.full((len(counts), layers.kv_heads, width), -1.0, device=device)  # below any block's
+        self.slices, done = list[tuple[Tensor, Tensor, Tensor]](), 0  # tiles, counts and mass of SLICE groups at most
+        for asked in _sliced(prompts, group):
+            of_tiles, of_groups = (to_device(each, device) for each in tiles_of(asked, group, layers.group))
+            self.slices.append((of_tiles, of_groups, self.mass[done : done + len(of_groups)]))
+            done += len(of_groups)
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring, out: Tensor) -> None:
         """One layer, whose new keys and values are in the pool: q and out [n, heads, D], keys and values [slots, KV,
@@ -166,12 +168,30 @@ class SparsePrefill:
 
     def choose(self, q: Tensor, keys: Tensor, scoring: Scoring) -> Tensor:
         """Blocks of each group, int32 [groups, KV, most], the best first."""
-        group = self.prompts[0].how.group
-        block_mass(
-            q, keys, self.req_to_token, self.choice_tiles, self.counts, scoring, group, self.lse, self.mass,
-            CHOICE_SPLITS,
-        )  # fmt: skip
+        group, splits = self.prompts[0].how.group, CHOICE_SPLITS
+        for tiles, counts, mass in self.slices:
+            block_mass(q, keys, self.req_to_token, tiles, counts, scoring, group, self.lse, mass, splits)
         return self.mass.topk(self.chosen, -1).indices.int() + self.starts
+
+    def clear(self) -> None:
+        """After the last layer: the tables are the next passes' memory."""
+        self.prompts, self.slices = [], []
+        del self.buffers, self.lse, self.mass
+
+
+def _sliced(prompts: list[Prompt], group: int) -> list[list[tuple[int, int, int, range]]]:
+    """What `tiles_of` asks for, in slices of SLICE groups at most: the logits of all would not fit."""
+    slices, groups = list[list[tuple[int, int, int, range]]](), SLICE
+    for prompt in prompts:
+        for at in range(0, prompt.sparse, SLICE * group):
+            rows = min(prompt.sparse - at, SLICE * group)
+            count = -(-rows // group)
+            if groups + count > SLICE:
+                slices.append([])
+                groups = 0
+            slices[-1].append((prompt.line, prompt.rows.start + at, rows, prompt.blocks))
+            groups += count
+    return slices
 
 
 def _stepped(size: int) -> int:

@@ -1,11 +1,14 @@
 """Sparse extend through kernels against the same in torch, in batches with other requests."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
+from sfi_sglang.attention import sparse_prefill
 from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
 from sfi_sglang.attention.sparse_prefill import SparsePrefill
@@ -55,7 +58,8 @@ def test_prompts_of_a_pass(dtype, kind, kv_heads, group, dim, new, prefix, budge
         row_of(prefix[1], new[1], lines[2], budgets[1], False),
     ]
     ours = SparsePrefill(CoveredLayers((0,), heads, kv_heads, dim), req_to_token, 4)
-    assert not ours.plan(rows, counts)  # the dense request is none of ours
+    with patch.object(sparse_prefill, "SLICE", 2):
+        assert not ours.plan(rows, counts)  # the dense request is none of ours
     out = torch.full_like(q, 7)
     ours.run(q, keys, values, scoring, out)
     start = 0
