@@ -10,6 +10,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
+from sfi_sglang.attention import sparse_prefill
 from sfi_sglang.attention.model_support import MAX_GROUP
 from sfi_sglang.kernels import block_mass, coverage, decode, evidence, groups, locate, pack, rows, select, stages, wide
 from sfi_sglang.kernels.launch import FAST, GROUPS, MIXED, WIDE
@@ -85,10 +86,12 @@ def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
             CAPPED=capped, LOGITS_OUT=logits_out, **layer,
         )  # fmt: skip
         compile_one(decode._merge, 2, LOGITS_OUT=logits_out, **layer, **({} if sinks else {"sinks": None}))
-    for leaves in (True, False):
-        stages = WIDE.stages + (not leaves and dim <= 128)
-        sizes = {"GP": 4, "M": wide.QUERIES, "BLOCK": WIDE.tokens(dim), "EVIDENCE": leaves}
-        compile_one(wide._attend_wide, WIDE.warps, stages, pool, CAPPED=capped, **sizes, **layer)
+    wide_rows(WIDE.stages, pool, CAPPED=capped, EVIDENCE=True, **layer)
+
+
+def wide_rows(stages: int, pool: str, **constants) -> None:
+    sizes = {"GP": 4, "M": wide.QUERIES, "BLOCK": WIDE.tokens(constants["D"])}
+    compile_one(wide._attend_wide, WIDE.warps, stages, pool, **sizes, **constants)
 
 
 def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
@@ -104,6 +107,8 @@ def extend(dim: int, pool: str, capped: bool) -> None:
     of = {"TOKENS": GROUPS.tokens(dim), "BLOCK": block_mass.BLOCK_TOKENS, "COLS": groups.COLUMNS, "sinks": None}
     shape["M"] = groups.TILE
     compile_one(groups._attend_groups, GROUPS.warps, GROUPS.stages, pool, CAPPED=capped, **shape, **of)
+    layer = {"G": 4, "D": dim, "DP": shape["DP"], "SPLITS": sparse_prefill.SPLITS, "CHAINED": True, **HEAD}
+    wide_rows(WIDE.stages + (dim <= 128), pool, CAPPED=capped, EVIDENCE=False, **layer)
 
 
 def main() -> None:
