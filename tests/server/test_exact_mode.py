@@ -185,9 +185,9 @@ def test_openai_clients_and_dense_neighbours(exact):
 
 
 def test_soak(exact):
-    """Mixed traffic of eight clients; longer: `python -m benchmarks.soak`."""
+    """Two minutes of mixed traffic of eight clients; longer: `python -m benchmarks.soak`."""
     url, _ = exact
-    result = soak(url, 25, texts=2, tokens=24)
+    result = soak(url, 120, texts=2, tokens=24)
     assert not result.failures()
     assert {name.split()[0] for name in result.replies} == set(WAYS) and result.equal.keys() == OPTIONS.keys()
     assert result.retracted > 0 and result.flushes.get(400), "the pool is small, and requests are in flight"
