@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY
-from sfi_sglang.kernels.heads import within
+from sfi_sglang.kernels.heads import queries_of_tile, within
 from sfi_sglang.kernels.scores import log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
 
@@ -21,11 +21,6 @@ TILE = 64  # query heads of a tile
 TOKENS = 128  # of an iteration
 # Of a tile: line of req_to_token; first row of q, slow queries, number of the first one; first block, end block.
 COLUMNS = 6
-
-
-def tile_queries(group: int) -> int:
-    """Slow queries of one tile, for `group` query heads per KV head."""
-    return max(TILE // triton.next_power_of_2(group), 1)
 
 
 @triton.jit(do_not_specialize=["size"])
@@ -134,7 +129,7 @@ def block_mass(
 def tiles_of(prompts: list[tuple[int, int, int, range]], group: int, heads_each: int) -> tuple[Tensor, Tensor]:
     """Tiles and counts, on the host. prompts: line of req_to_token, first row of q, its rows that are not dense, blocks
     to choose from. heads_each: query heads per KV head."""
-    tiles, counts, width = [], list[int](), tile_queries(heads_each)
+    tiles, counts, width = [], list[int](), queries_of_tile(TILE, heads_each)
     for line, row, rows, blocks in prompts:
         slow = -(-rows // group)
         for first in range(0, slow, width):

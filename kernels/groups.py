@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfi_sglang.kernels.block_mass import BLOCK_TOKENS
 from sfi_sglang.kernels.decode import EMPTY
-from sfi_sglang.kernels.heads import within
+from sfi_sglang.kernels.heads import queries_of_tile, within
 from sfi_sglang.kernels.launch import GROUPS
 from sfi_sglang.kernels.scores import LOG2E, logit_arguments
 from sfi_sglang.kernels.wide import take
@@ -20,11 +20,6 @@ TILE = 128  # query heads of a tile
 # Of a tile: line of req_to_token; first row of q, rows; group; tokens that the first row sees of the context; sink
 # tokens, chosen ones, position of the first recent one.
 COLUMNS = 8
-
-
-def tile_queries(group: int) -> int:
-    """Queries of one tile, for `group` query heads per KV head."""
-    return max(TILE // triton.next_power_of_2(group), 1)
 
 
 @triton.jit
@@ -67,18 +62,13 @@ def _attend_groups(
     acc = tl.zeros([M, DP], tl.float32)
     whole = (first_limit - skipped) // TOKENS * TOKENS  # every query sees these
     slot = _visible_slots(tokens, chosen, ids, hi, sink, count, recent, BLOCK)
-    for start in range(0, whole, TOKENS):
-        i = start + ids
-        here, slot = slot, _visible_slots(tokens, chosen, i + TOKENS, hi, sink, count, recent, BLOCK)
-        best, total, acc, _, _, _ = take(
-            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
-        )
-    for start in range(whole, hi, TOKENS):
-        i = start + ids
-        here, slot = slot, _visible_slots(tokens, chosen, i + TOKENS, hi, sink, count, recent, BLOCK)
-        best, total, acc, _, _, _ = take(
-            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, True
-        )
+    for masked in tl.static_range(2):
+        for start in range(whole if masked else 0, hi if masked else whole, TOKENS):
+            i = start + ids
+            here, slot = slot, _visible_slots(tokens, chosen, i + TOKENS, hi, sink, count, recent, BLOCK)
+            best, total, acc, _, _, _ = take(
+                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, masked
+            )
     result = acc / total[:, None] * v_scale
     tl.store(out + q_line[:, None] * D + d_ids[None, :], result.to(out.dtype.element_ty), mask=there)
 
@@ -117,7 +107,7 @@ def group_tiles(
     """Of one prompt. rows: its rows of q in groups of `group`, the first one `first_group`. limit: tokens of the
     context that the first row sees. ends: sink tokens, chosen ones, position of the first recent one. heads_each: query
     heads per KV head."""
-    tiles, width = list[list[int]](), tile_queries(heads_each)
+    tiles, width = list[list[int]](), queries_of_tile(TILE, heads_each)
     for number, start in enumerate(range(0, len(rows), group)):
         end = min(start + group, len(rows))
         for at in range(start, end, width):

@@ -1,7 +1,13 @@
-"""A head's D numbers in a tile of Triton's, whose width DP is a power of two. Where D is one, nothing is masked."""
+"""Heads in Triton's tiles, whose sides are powers of two: a head's D numbers in a width of DP, and the query heads of a
+KV head down the other side. Where D is a power of two, nothing is masked."""
 
 import triton
 import triton.language as tl
+
+
+def queries_of_tile(tile: int, group: int) -> int:
+    """Queries of a tile of `tile` query heads of one KV head. group: query heads per KV head."""
+    return max(tile // triton.next_power_of_2(group), 1)
 
 
 @triton.jit

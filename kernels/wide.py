@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY, DecodeBuffers
-from sfi_sglang.kernels.heads import within
+from sfi_sglang.kernels.heads import queries_of_tile, within
 from sfi_sglang.kernels.launch import LETS_IN, WIDE, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
 from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
@@ -23,7 +23,7 @@ QUERIES = 64  # query heads of a tile: the rows of one tl.dot
 
 def tile_tokens(group: int) -> int:
     """Tokens of one tile, for `group` query heads per KV head."""
-    return QUERIES // triton.next_power_of_2(group)
+    return queries_of_tile(QUERIES, group)
 
 
 @triton.jit
@@ -108,25 +108,17 @@ def _attend_wide(
     ids = tl.arange(0, BLOCK)
     whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
     slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
-    # EVIDENCE is a constant: joined by `and`, the branch would be compiled without it too.
-    for start in range(lo, whole, BLOCK):
-        i = start + ids
-        here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-        best, total, acc, qk, p, shrink = take(
-            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, False
-        )
-        if EVIDENCE:  # noqa: SIM102
-            if evidence:
-                candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
-    for start in range(whole, hi, BLOCK):
-        i = start + ids
-        here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
-        best, total, acc, qk, p, shrink = take(
-            q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, True
-        )
-        if EVIDENCE:  # noqa: SIM102
-            if evidence:
-                candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
+    for masked in tl.static_range(2):
+        for start in range(whole if masked else lo, hi if masked else whole, BLOCK):
+            i = start + ids
+            here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+            best, total, acc, qk, p, shrink = take(
+                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, masked
+            )
+            # EVIDENCE is a constant: joined by `and`, the branch would be compiled without it too.
+            if EVIDENCE:  # noqa: SIM102
+                if evidence:
+                    candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
     there = within(seen[:, None], d_ids, D, DP)

@@ -2,12 +2,11 @@
 
 Slow-fast inference along the prompt. Of every `group` new tokens the first is slow: its query is compared with the
 whole prefix, and what it attends to most is chosen for its group. The group sees sink, chosen and recent tokens of the
-prefix, and the new tokens before each. The last `tail` tokens are dense: they begin the reply. What a token sees never
-depends on later tokens.
+prefix, and the new tokens before each. The slow token itself attends to everything, and `delta` gives back to its group
+what it would have lost by the choice (arXiv 2505.11254). The last `tail` tokens are dense: they begin the reply. What a
+token sees never depends on later tokens.
 
-A request gets `Sparsity.of`. The other settings are what benchmarks/sparse_extend.py compares it with: slow tokens
-that are dense themselves, and `delta`, which gives back to a group what its slow token lost by the choice (arXiv
-2505.11254).
+A request gets `Sparsity.of`. The other settings are what benchmarks/sparse_extend.py compares it with.
 """
 
 from dataclasses import dataclass, field

@@ -83,10 +83,8 @@ class SparsePrefill:
         prompts, start = list[Prompt](), 0
         for row, count in zip(rows, counts, strict=False):  # a padded batch has no plan
             if row.state is not None and row.sparse:
-                how = Sparsity.of(row.state.options, count - row.sparse)
-                if how.spares(row.length - count):
-                    mine = range(start, start + count)
-                    prompts.append(Prompt(row.req_pool_index, mine, row.sparse, row.length - count, how))
+                how, mine = Sparsity.of(row.state.options, count - row.sparse), range(start, start + count)
+                prompts.append(Prompt(row.req_pool_index, mine, row.sparse, row.length - count, how))
             start += count
         if prompts:
             self.load(prompts)
