@@ -1,6 +1,8 @@
 """One real server for the whole session, started when the first test asks for it."""
 
+import gc
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,8 @@ from tests.helpers import CHUNK, GPU, probe_env
 
 if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+    quick = str(Path(__file__).parent / "quick")  # of what tests start; a GPU host may have a sitecustomize.py already
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (quick, os.environ.get("PYTHONPATH"))))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests fetch no model
 
 settings.register_profile("slow machine", deadline=None)
@@ -41,6 +45,13 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.xdist_group(group))
         if "gpu" in item.keywords and not GPU:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish():
+    """What is imported stays: collecting it again and again is a tenth of the time of interpreted kernels."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 @pytest.fixture(scope="session")

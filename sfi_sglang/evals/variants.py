@@ -71,6 +71,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "recent 256": ({"recent": FEW_RECENT}, "fewer recent tokens, the same budget"),
     TRADED: ({"recent": FEW_RECENT}, "256 recent tokens and so much more budget: as many tokens in sight"),
     "merge": ({"carry": "merge"}, "what the last turn selected counts for more"),
+    "sparse extend": ({"extend": "sparse"}, "and new tokens of a prompt see a part of what is cached"),
     "inherit": ({"carry": "inherit"}, "only what the last turn selected, and new tokens, can be selected first"),
     **{f"every {most}": of_steps(most) for most in SEGMENTS},
 }
@@ -80,6 +81,7 @@ SETS = {
     "selectors": ("sfi", "plain top-k", "paper", "span 8", "span 16", "span 64", "W 1", "W 16"),
     "recent": ("sfi", WINDOW, "recent 256", TRADED),
     "carry": ("sfi", "inherit", "merge"),
+    "extend": ("sfi", "sparse extend"),
     "budgets": ("64", "128", "256", "512", "1024", "2048", "4096"),
     "segments": tuple(f"every {most}" for most in SEGMENTS),
 }
