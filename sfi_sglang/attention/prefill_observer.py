@@ -12,7 +12,7 @@ from sfi_sglang.attention.reference import grouped_queries
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.evidence import prompt_evidence
 from sfi_sglang.scheduling.request_state import RequestState
-from sfi_sglang.scheduling.step_planner import RowPlan, Step
+from sfi_sglang.scheduling.row_plan import RowPlan, Step
 from sfi_sglang.selection import reuse, selector
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.stages import stage_mask

@@ -19,7 +19,7 @@ from sfi_sglang.kernels.decode import DecodeBuffers, merge
 from sfi_sglang.kernels.groups import attend_groups, group_tiles
 from sfi_sglang.kernels.launch import WIDE
 from sfi_sglang.kernels.wide import attend_wide, tile_tokens
-from sfi_sglang.scheduling.step_planner import RowPlan
+from sfi_sglang.scheduling.row_plan import RowPlan
 from sfi_sglang.selection.scoring import Scoring
 
 SPLITS = 16  # of a context, where it is attended to in full

@@ -19,7 +19,8 @@ from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import sinks_of
 from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
-from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
+from sfi_sglang.scheduling.row_plan import RowPlan, Step, repairs_of
+from sfi_sglang.scheduling.step_planner import StepPlanner
 from sfi_sglang.selection import reuse, selector
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.selection.table import HostSelection

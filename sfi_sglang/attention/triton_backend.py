@@ -25,7 +25,8 @@ from sfi_sglang.attention.workspace import Workspace, free_bytes, limits_of
 from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.wide import tile_tokens
 from sfi_sglang.scheduling.pass_room import REPAIR_ROWS, REPAIR_TOKENS
-from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner, repairs_of
+from sfi_sglang.scheduling.row_plan import RowPlan, Step, repairs_of
+from sfi_sglang.scheduling.step_planner import StepPlanner
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.integration.draft_tokens import DraftTokens
 from sfi_sglang.integration.drawing import Drawing
-from sfi_sglang.scheduling.step_planner import RowPlan, abort, repairs_of
+from sfi_sglang.scheduling.row_plan import RowPlan, repairs_of
+from sfi_sglang.scheduling.step_planner import abort
 
 logger = logging.getLogger(__name__)
 

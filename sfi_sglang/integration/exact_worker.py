@@ -19,7 +19,8 @@ from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Verdict, judge
 from sfi_sglang.integration.passes import Passes
 from sfi_sglang.integration.speculation import LastTokens
-from sfi_sglang.scheduling.step_planner import RowPlan, abort
+from sfi_sglang.scheduling.row_plan import RowPlan
+from sfi_sglang.scheduling.step_planner import abort
 
 Publish = Callable[[Tensor], None]
 

@@ -9,7 +9,8 @@ from sfi_sglang.integration.backends import Backends
 from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
 from sfi_sglang.integration.wide_pass import WidePass
-from sfi_sglang.scheduling.step_planner import StepPlanner, repairs_of
+from sfi_sglang.scheduling.row_plan import repairs_of
+from sfi_sglang.scheduling.step_planner import StepPlanner
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from sfi_sglang.scheduling.step_planner import Step, StepPlanner
+from sfi_sglang.scheduling.row_plan import Step
+from sfi_sglang.scheduling.step_planner import StepPlanner
 
 
 class RefreshClock:

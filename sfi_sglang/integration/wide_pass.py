@@ -16,7 +16,7 @@ from torch import Tensor
 from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
-from sfi_sglang.scheduling.step_planner import ON_DEVICE, Repair, RowPlan
+from sfi_sglang.scheduling.row_plan import ON_DEVICE, Repair, RowPlan
 
 Repairs = list[tuple[int, RowPlan, Repair]]
 PER_TOKEN = ("mrope_positions", "input_embeds", "encoder_lens")  # where a row is more than its token

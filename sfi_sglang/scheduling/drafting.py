@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from sfi_sglang.scheduling.copying import Copying
 
 MOST_DRAFTS = 15  # of one verification
-LIKELY = 0.6  # chance that none of them is rejected
+LIKELY = 0.5  # chance that none of them is rejected
 MEMORY = 0.9  # weight that a verification leaves to those before it
 
 

@@ -11,12 +11,18 @@ REPAIR_TOKENS = 63  # of one row
 
 class PassRoom:
     """What slow rows share in one decode step: space for evidence, and rows for tokens to repair. A refresh that finds
-    too little waits for the next step, where it comes first; None: there is no limit."""
+    too little waits for the next step, where it comes first; None: there is no limit. share: rows that one of several
+    requests that draft may take."""
 
     def __init__(self, evidence_tokens: int | None, spare_rows: int | None = None) -> None:
         self.evidence = math.inf if evidence_tokens is None else evidence_tokens
-        self.rows = self.spare = math.inf if spare_rows is None else max(spare_rows, 0)
+        self.rows = self.share = math.inf if spare_rows is None else max(spare_rows, 0)
         self.repairs = 0
+
+    def share_out(self, requests: int) -> None:
+        """So many draft. All that may verify in one pass shall fit into it."""
+        if requests and self.rows < math.inf:
+            self.share = max(self.rows // min(requests, REPAIR_ROWS), min(self.rows, 1))
 
     def take_evidence(self, state: RequestState, length: int) -> bool:
         """Reserve what a selection at a context of `length` tokens needs. False: there is too little."""

@@ -1,78 +1,17 @@
 """The host's decision for one forward pass: which rows are dense, fast or slow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from sfi_sglang.api.options import EXTEND_TAIL
-from sfi_sglang.scheduling.drafting import MOST_DRAFTS
+from sfi_sglang.scheduling.exact_steps import can_draft, plan_exact, verify_together
 from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import RequestState, requested, state_of
+from sfi_sglang.scheduling.row_plan import DENSE_ROW, Repair, RowPlan, Step, repairs_of
 from sfi_sglang.scheduling.segments import Vocabulary
 from sfi_sglang.selection.snapshot_store import SnapshotStore
-
-
-class Step(Enum):
-    DENSE = "dense"  # full attention, nothing recorded
-    FAST = "fast"  # attention to the visible tokens only
-    SLOW = "slow"  # full attention; its evidence refreshes the selection
-    CHUNK = "chunk"  # prompt chunk with more to come: keep its last queries
-
-
-@dataclass(frozen=True)
-class RowPlan:
-    step: Step
-    length: int  # context tokens after this pass
-    state: RequestState | None = None
-    req_pool_index: int = -1  # of a prompt, its line of SGLang's req_to_token
-    repair: "Repair | None" = None  # of a row that attends to everything
-    sparse: int = 0  # of a prompt, its first new tokens that see a part of the prefix; the others are dense
-    settled: int = 0  # `exact`: those of `length` that stay even if every draft is rejected; else 0
-    pending: int = 0  # `exact`: drafts of fast steps when the pass begins
-    copied: bool = False  # `exact`: does it verify drafts that were found in the context?
-
-    @property
-    def drafts(self) -> bool:
-        """Is what it gives only a draft?"""
-        return self.settled > 0 and self.step is Step.FAST
-
-    @property
-    def unsettled(self) -> int:
-        """Drafts in its context."""
-        return self.length - self.settled if self.settled else 0
-
-    @property
-    def verifies(self) -> int:
-        """Drafts."""
-        return len(self.repair.tokens) if self.repair is not None and self.settled else 0
-
-
-@dataclass(frozen=True)
-class Repair:
-    """Tokens whose K and V a row computes anew in its own pass, now that it attends to everything anyway.
-
-    start: first position; the tokens before it are exact. tokens: ids at the positions from there on. following: id
-    after each of them, for all but the last if that is the row's input token. ON_DEVICE: only the device knows.
-    """
-
-    start: int
-    tokens: tuple[int, ...]
-    following: tuple[int, ...]
-
-    @property
-    def positions(self) -> range:
-        return range(self.start, self.start + len(self.tokens))
-
-
-ON_DEVICE = -1  # in place of a token's id
-DENSE_ROW = RowPlan(Step.DENSE, 0)
-
-
-def repairs_of(rows: Sequence[RowPlan]) -> list[tuple[int, RowPlan, Repair]]:
-    """The rows that repair: index, plan and what. Behind the rows of the requests, theirs follow in this order."""
-    return [(i, row, row.repair) for i, row in enumerate(rows) if row.repair is not None]
 
 
 class StepPlanner:
@@ -133,7 +72,9 @@ class StepPlanner:
                 self.rows[i] = replace(row, req_pool_index=req.kv.req_pool_idx)
                 if row.step is Step.SLOW and state.selection is None and state.options.carry != "fresh":
                     state.inherit(req, self.store)
-        together = any(is_due(state, left, room) for _, state, left in exact)
+        drafting = [(state, left) for i, state, left in exact if can_draft(state, lengths[i])]
+        room.share_out(len(drafting))
+        together = verify_together(drafting, room)
         for i, state, left in sorted(exact, key=lambda each: -each[1].drafting.unrefreshed):
             self.rows[i] = plan_exact(state, lengths[i], room, left, together)
 
@@ -183,44 +124,6 @@ def plan_decode(state: RequestState, outputs: Sequence[int], length: int, room: 
     if step is not Step.FAST and state.exact == length - 1:
         state.exact = length
     return RowPlan(step, length, state, repair=repair)
-
-
-def is_due(state: RequestState, left: int, room: PassRoom) -> bool:
-    """Does an `exact` request have drafts enough to verify, or copies on offer? left: tokens that it may still get."""
-    drafting = state.drafting
-    copies = not drafting.pending and min(drafting.offer, left - 1) > 0
-    return copies or 0 < drafting.pending >= min(drafting.length(), longest_draft(left, room))
-
-
-def longest_draft(left: int, room: PassRoom) -> float:
-    """Tokens of one verification, which gives one more."""
-    return min(MOST_DRAFTS, left - 1, room.spare)
-
-
-def plan_exact(state: RequestState, settled: int, room: PassRoom, left: int, together: bool = False) -> RowPlan:
-    """One decode step of a request that shall answer as a dense one. settled: its tokens that stay, the one after the
-    last verification included. left: tokens that it may still get. A fast step drafts; a step that attends to all
-    verifies what was drafted, or at once what was found in the context. together: others verify in this pass, which is
-    a slow one anyway, so half of a draft is enough."""
-    options, drafting = state.options, state.drafting
-    pending, offer, drafting.offer, drafting.verifying = drafting.pending, drafting.offer, 0, False
-    longest = longest_draft(left, room)
-    selects = settled > options.dense_limit and options.policy != "never"
-    can_draft = settled > options.dense_limit and (state.selection is not None or not selects)
-    copies = 0 if pending else room.take_rows(max(int(min(offer, longest)), 0)) or 0
-    enough = drafting.length()
-    wait = can_draft and not copies and pending < min(-(-enough // 2) if together else enough, longest)
-    count = copies or (None if wait else room.take_rows(pending, whole=pending < longest))
-    if count is None:
-        drafting.pending += 1
-        state.steps.append(False)
-        return RowPlan(Step.FAST, settled + pending, state, settled=settled, pending=pending)
-    drafting.pending, drafting.verifying = 0, count > 0
-    state.steps.append(True)
-    step = Step.SLOW if selects and room.take_evidence(state, settled) else Step.DENSE
-    drafting.unrefreshed = 0 if step is Step.SLOW else drafting.unrefreshed + 1
-    repair = Repair(settled - 1, (ON_DEVICE,) * count, (ON_DEVICE,) * count) if count else None
-    return RowPlan(step, settled + count, state, repair=repair, settled=settled, pending=pending, copied=copies > 0)
 
 
 def plan_repair(state: RequestState, outputs: Sequence[int], length: int, count: int) -> Repair | None:

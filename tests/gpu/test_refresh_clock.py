@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfi_sglang.integration.refresh_clock import RefreshClock
-from sfi_sglang.scheduling.step_planner import RowPlan, Step
+from sfi_sglang.scheduling.row_plan import RowPlan, Step
 
 pytestmark = pytest.mark.gpu
 

@@ -8,8 +8,8 @@ from sfi_sglang.attention.prefill_observer import PrefillObserver
 from sfi_sglang.attention.reference import grouped_queries
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.row_plan import RowPlan, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import RowPlan, Step
 from sfi_sglang.selection import selector
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.scoring import Scoring

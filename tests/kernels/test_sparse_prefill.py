@@ -13,8 +13,8 @@ from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
 from sfi_sglang.attention.sparse_prefill import SparsePrefill
 from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.row_plan import DENSE_ROW, RowPlan, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import DENSE_ROW, RowPlan, Step
 from tests.kernels.made import DEVICE, DTYPES, KINDS, error_of, pools, scoring_of
 
 pytestmark = pytest.mark.interpreted

@@ -12,8 +12,8 @@ from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.integration import logprobs
 from sfi_sglang.integration.choices import Choices, Place, places_of, walk
 from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.row_plan import DENSE_ROW, ON_DEVICE, Repair, RowPlan, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import DENSE_ROW, ON_DEVICE, Repair, RowPlan, Step
 from sfi_sglang.serving.embedded_model import embedded_model
 
 LENGTH = 40

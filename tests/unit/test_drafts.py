@@ -11,10 +11,11 @@ from sfi_sglang.api.exact import CHANCE_ENV, chance
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens, judge
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS, Drafting
+from sfi_sglang.scheduling.exact_steps import plan_exact, verify_together
 from sfi_sglang.scheduling.pass_room import REPAIR_ROWS, PassRoom
 from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.row_plan import RowPlan, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import RowPlan, Step, plan_exact
 from sfi_sglang.selection.table import HostSelection
 
 SELECTION = HostSelection(torch.zeros(1, 1, 0, dtype=torch.int64))
@@ -32,7 +33,8 @@ def steps(request: RequestState, count: int, room=lambda: PassRoom(None)) -> lis
     """Passes in which every draft is accepted."""
     rows, settled = list[RowPlan](), PROMPT + 1
     for _ in range(count):
-        rows.append(plan_exact(request, settled, room(), 1000))
+        together = verify_together([(request, 1000)], room())
+        rows.append(plan_exact(request, settled, room(), 1000, together))
         settled += 0 if rows[-1].drafts else rows[-1].verifies + 1
     return rows
 
@@ -69,11 +71,11 @@ def test_verifications_that_do_not_fit_together_wait_and_are_cut_at_last():
     for _ in range(Drafting().length()):
         assert all(plan_exact(request, PROMPT + 1, PassRoom(None), 1000).drafts for request in requests)
     room = PassRoom(None)
-    rows = [plan_exact(request, PROMPT + 1, room, 1000) for request in requests]
+    rows = [plan_exact(request, PROMPT + 1, room, 1000, together=True) for request in requests]
     assert [row.drafts for row in rows] == [False] * REPAIR_ROWS + [True]
     few = PassRoom(None, spare_rows=2)
     last = requests[-1]
-    cut = plan_exact(last, PROMPT + 1, few, 1000)
+    cut = plan_exact(last, PROMPT + 1, few, 1000, together=True)
     assert cut.verifies == 2 and cut.pending == Drafting().length() + 1 and cut.length == PROMPT + 3
     assert last.drafting.pending == 0, "what was not verified is thrown away"
 

@@ -9,8 +9,9 @@ from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.attention.prefill_observer import PrefillObserver
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.scheduling.request_state import RequestState
+from sfi_sglang.scheduling.row_plan import RowPlan, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import RowPlan, Step, StepPlanner
+from sfi_sglang.scheduling.step_planner import StepPlanner
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 from sfi_sglang.selection.table import NO_LINE, HostSelection

@@ -7,15 +7,9 @@ import torch
 from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
 from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import RequestState, without_exclusion
+from sfi_sglang.scheduling.row_plan import Repair, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.scheduling.step_planner import (
-    Repair,
-    Step,
-    StepPlanner,
-    plan_decode,
-    plan_extend,
-    plan_repair,
-)
+from sfi_sglang.scheduling.step_planner import StepPlanner, plan_decode, plan_extend, plan_repair
 from sfi_sglang.selection import selector
 from sfi_sglang.selection.snapshot_store import SnapshotStore
 from sfi_sglang.selection.table import HostSelection
