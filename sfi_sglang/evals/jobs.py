@@ -11,7 +11,7 @@ from sfi_sglang.evals import agreement, carry, coverage, items
 from sfi_sglang.evals.job import Job, Question
 from sfi_sglang.evals.task import Task
 from sfi_sglang.evals.texts import Text, real_texts, transcripts
-from sfi_sglang.evals.variants import DENSE, Sight, Variant, variants
+from sfi_sglang.evals.variants import DENSE, Sight, Variant, extends_sparsely, variants
 
 HELD_OUT = 1_000_000  # first of the seeds that no default was chosen on
 
@@ -46,17 +46,31 @@ def texts(target: Target, length: int, trials: int, seed: int, folder: Path | No
 
 
 def agreements(target: Target, found: Sequence[Text], source: str) -> Job:
-    """source: of the texts, in words."""
+    """source: of the texts, in words.
+
+    Raises:
+        ValueError: a set that does nothing here.
+    """
+    read_whole(target)
     settings = {**target.sight._asdict(), "set": target.compared, "texts": source}
     ask = partial(agreement.answer, target.endpoint.url)
     return Job(agreement.TASK, found, target.variants, ask, target.clients, settings)
 
 
 def coverages(target: Target, found: Sequence[Text], source: str) -> Job:
+    """As `agreements`."""
+    read_whole(target)
     settings = {**target.sight._asdict(), "set": target.compared, "texts": source}
     ask = partial(coverage.answer, target.endpoint.url)
     selecting = [variant for variant in target.variants if coverage.selects(variant)]
     return Job(coverage.TASK, found, selecting, ask, target.clients, settings)
+
+
+def read_whole(target: Target) -> None:
+    if any(map(extends_sparsely, target.variants)):
+        raise ValueError(
+            f"--set {target.compared}: for retrieval, copy and tools; texts are read whole, with no prefix"
+        )
 
 
 def carries(target: Target, tokens: int, turns: int, conversations: int, seed: int) -> Job:

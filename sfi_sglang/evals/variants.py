@@ -25,6 +25,10 @@ class Variant:
     about: str
 
 
+def extends_sparsely(variant: Variant) -> bool:
+    return (variant.sfi or {}).get("extend") == "sparse"
+
+
 def variants(sight: Sight, chosen: str = "plain") -> list[Variant]:
     """Those of a set (SETS), dense first. sight: of SFI as served."""
     made = [Variant(DENSE, None, "full attention at every step")]

@@ -2,15 +2,19 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sfi_sglang.cli import eval_all
 from sfi_sglang.cli.main import app
 from sfi_sglang.client.endpoint import Endpoint
 from sfi_sglang.client.generate import Refusal
-from sfi_sglang.evals import texts
+from sfi_sglang.client.token_count import estimate
+from sfi_sglang.evals import items, texts
 from sfi_sglang.evals.accepted import accepted
 from sfi_sglang.evals.copying import Copying
 from sfi_sglang.evals.outcomes import read
@@ -93,6 +97,23 @@ def test_a_task_is_asked_once_and_held_to_its_schema(server, tmp_path):
     assert "the same number of tokens, but the last ones" in printed
     other = runner.invoke(app, [*map(str, command), "--budget", "32"])
     assert other.exit_code == 1 and "another budget, variants" in str(other.exception)
+
+
+def test_sparse_extend_gets_prompts_in_parts_or_says_that_it_did_nothing(server):
+    task, count = Copying(), estimate()
+    sparse = Variant("sparse", {"budget": 16, "sink": 2, "recent": 16, "extend": "sparse"}, "")
+    long, short = (task.items(length, 1, range(1), count)[0] for length in (900, 300))
+    assert items.answer(server, task, long, sparse).fast_steps > 0
+    with pytest.raises(RuntimeError, match="sparse extend left nothing out of"):
+        items.answer(server, task, short, sparse)
+    done = runner.invoke(app, ["eval", "agreement", "--server", server, "--set", "extend", "--trials", "1"])
+    assert done.exit_code == 1 and "--set extend: for retrieval, copy and tools" in str(done.exception)
+
+
+@given(st.text(alphabet="ab \n", max_size=60))
+def test_a_prompt_comes_in_parts(prompt):
+    for part, following in pairwise([*items.beginnings(prompt), prompt]):
+        assert following.startswith(part) and prompt[len(part)] == " "
 
 
 def test_own_transcripts(server, tmp_path):
