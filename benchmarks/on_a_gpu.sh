@@ -4,10 +4,10 @@
 #     benchmarks/on_a_gpu.sh RECIPE...        say: tests steps exact extend traj:exgentic:4 traj:coding:1 probe fidelity
 #
 #   tests      tests/gpu
-#   steps      dense and SFI decode                       1.5 minutes
-#   exact      dense, lossy and exact                     2.5 minutes
-#   extend     attention of sparse extend                 1.5 minutes
-#   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend; exgentic:4 takes 4 minutes, coding:1 two
+#   steps      dense and SFI decode
+#   exact      dense, lossy and exact
+#   extend     attention of sparse extend
+#   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend
 #   probe      train the probe model (TEXTS: its texts; MINUTES: 5)
 #   fidelity   the probe model's answers with sparse extend, 16,000 and 30,000 tokens
 #
@@ -90,7 +90,7 @@ trajectories() { # WORKLOAD CLIENTS
 fidelity() {
     serve probe "$OUT/probe" --attention-backend triton --sampling-backend pytorch --max-running-requests 64 \
         --cuda-graph-bs-decode 1 4 8 16 32 64 || return
-    local length budget task
+    local sizes length budget task
     for sizes in 30000:2048 16000:512; do
         length=${sizes%:*} budget=${sizes#*:}
         local to=(--server "http://127.0.0.1:$PORT" --budget "$budget" --out "$OUT/fidelity_$length")

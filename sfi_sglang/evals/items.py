@@ -25,8 +25,8 @@ def answer(url: str, task: Task, item: Item, variant: Variant) -> Outcome:
     reply = generate(url, item.prompt, item.tokens, sfi, extra_key=key, regex=item.regex)
     report = reply["meta_info"].get("sfi") or {}
     if sparse and not report["sparse_extend_tokens"]:
-        least = "longer prompts, or less budget and recent tokens"
-        raise RuntimeError(f"sparse extend left nothing out of {report['prompt_tokens']} tokens: it takes {least}")
+        about = f"sparse extend left nothing out of {report['prompt_tokens']} tokens"
+        raise RuntimeError(f"{about}: it takes longer prompts, or less budget and recent tokens")
     return Outcome(
         task=task.name,
         kind=item.kind,

@@ -51,7 +51,7 @@ def agreements(target: Target, found: Sequence[Text], source: str) -> Job:
     Raises:
         ValueError: a set that does nothing here.
     """
-    read_whole(target)
+    refuse_sparse_extend(target)
     settings = {**target.sight._asdict(), "set": target.compared, "texts": source}
     ask = partial(agreement.answer, target.endpoint.url)
     return Job(agreement.TASK, found, target.variants, ask, target.clients, settings)
@@ -59,18 +59,17 @@ def agreements(target: Target, found: Sequence[Text], source: str) -> Job:
 
 def coverages(target: Target, found: Sequence[Text], source: str) -> Job:
     """As `agreements`."""
-    read_whole(target)
+    refuse_sparse_extend(target)
     settings = {**target.sight._asdict(), "set": target.compared, "texts": source}
     ask = partial(coverage.answer, target.endpoint.url)
     selecting = [variant for variant in target.variants if coverage.selects(variant)]
     return Job(coverage.TASK, found, selecting, ask, target.clients, settings)
 
 
-def read_whole(target: Target) -> None:
+def refuse_sparse_extend(target: Target) -> None:
+    """Of texts that are read whole: it would do nothing."""
     if any(map(extends_sparsely, target.variants)):
-        raise ValueError(
-            f"--set {target.compared}: for retrieval, copy and tools; texts are read whole, with no prefix"
-        )
+        raise ValueError(f"--set {target.compared}: for retrieval, copy and tools; texts are read whole")
 
 
 def carries(target: Target, tokens: int, turns: int, conversations: int, seed: int) -> Job:

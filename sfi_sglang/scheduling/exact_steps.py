@@ -23,11 +23,9 @@ def verify_together(drafting: Sequence[tuple[RequestState, int]], room: PassRoom
     """Shall the `exact` requests of a batch that draft, each with the tokens that it may still get, verify in this
     pass? Each such pass makes all wait for the host, which has to read what was accepted. So it comes when half of them
     have drafted enough, or one can draft no more."""
-    ready = [min(state.drafting.length(), longest_draft(left, room)) for state, left in drafting]
-    pending = [state.drafting.pending for state, _ in drafting]
-    due = sum(0 < count >= enough for count, enough in zip(pending, ready, strict=True))
-    full = any(0 < count >= longest_draft(left, room) for count, (_, left) in zip(pending, drafting, strict=True))
-    return full or 0 < len(drafting) <= 2 * due
+    begun = [(state.drafting, longest_draft(left, room)) for state, left in drafting if state.drafting.pending]
+    full = any(draft.pending >= longest for draft, longest in begun)
+    return full or 0 < len(drafting) <= 2 * sum(draft.pending >= draft.length() for draft, _ in begun)
 
 
 def plan_exact(state: RequestState, settled: int, room: PassRoom, left: int, together: bool = False) -> RowPlan:
