@@ -1,9 +1,10 @@
 """Triton kernels under CUDA graphs for the decode of the covered layers, around the backend that SGLang chose.
 
-Three graphs per batch size (SGLang's attention graph variants): `dense` is the stock path, for batches with no sparse
+Four graphs per batch size (SGLang's attention graph variants): `dense` is the stock path, for batches with no sparse
 row; `fast` attends to selections only, through our kernels or FlashInfer (`--sfi-executor`); `mixed` also has dense and
-slow rows and selects anew for the slow ones. Layers that are not covered are the stock backend's in every graph. So is
-the prefill, but for sparse extend; after each covered layer we read the prompt's last queries.
+slow rows and selects anew for the slow ones; in `wide`, rows repair or verify earlier tokens too. Layers that are not
+covered are the stock backend's in every graph. So is the prefill, but for sparse extend; after each covered layer we
+read the prompt's last queries.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
-from sfi_sglang.attention.model_support import sinks_of
+from sfi_sglang.attention.model_support import repairs, sinks_of
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.prefill import Prefill
 from sfi_sglang.attention.stock_proxy import StockProxy
@@ -30,13 +31,11 @@ from sfi_sglang.scheduling.step_planner import StepPlanner
 from sfi_sglang.selection.stages import stage_mask
 from sfi_sglang.selection.table import NO_LINE, DeviceSelection
 
-DENSE, FAST, MIXED = "dense", "fast", "mixed"
+DENSE, FAST, MIXED, WIDE = "dense", "fast", "mixed", "wide"
 
 
 class SFITritonBackend(StockProxy):
     """The stock backend, but for the decode of the covered layers; it also listens to their prefill."""
-
-    capture_labels = (DENSE, FAST, MIXED)  # SGLang's AttentionGraphVariants protocol, with `select`
 
     def __init__(self, runner: Any, stock: Any, layers: CoveredLayers, planner: StepPlanner, settings: Settings):
         """
@@ -55,9 +54,11 @@ class SFITritonBackend(StockProxy):
         self.metadata = self._metadata(processors)
         parts = (self.workspace, self.metadata, self.req_to_token)
         self.attention: dict[str, RowAttention] = {
-            FAST: TritonAttention(*parts, launch.FAST, processors, logits_out=False),
+            FAST: TritonAttention(*parts, launch.FAST, processors),
             MIXED: TritonAttention(*parts, launch.MIXED, processors, logits_out=True),
         }
+        if repairs(runner):  # apart: a kernel with no work still takes time in every layer
+            self.attention[WIDE] = TritonAttention(*parts, launch.MIXED, processors, logits_out=True, wide=True)
         if self.limits.flashinfer:
             from sfi_sglang.attention.flashinfer_decode import FlashInferAttention
 
@@ -81,12 +82,19 @@ class SFITritonBackend(StockProxy):
 
     # -- which graph ----------------------------------------------------------------------------------------------
 
+    @property
+    def capture_labels(self) -> tuple[str, ...]:
+        """SGLang's AttentionGraphVariants protocol, with `select`."""
+        return (DENSE, *self.attention)
+
     def select(self, forward_batch: Any) -> str:
         """The graph variant of a batch about to run; called before its metadata is prepared."""
         self.rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
         steps = {row.step for row in self.rows}
         if steps == {Step.FAST} and self.attention[FAST].fits(sum(map(_visible, self.rows))):
             self.variant = FAST
+        elif repairs_of(self.rows):
+            self.variant = WIDE
         else:
             self.variant = MIXED if self.planner.sparse else DENSE
         return self.variant
@@ -190,7 +198,7 @@ class SFITritonBackend(StockProxy):
         q = q.contiguous().view(-1, self.limits.heads, self.limits.dim)
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
         result = attention.run(q, keys, values, index, scoring)
-        if self.variant == MIXED:
+        if self.variant != FAST:
             self.workspace.observe(self.metadata, q.shape[0], index)
             if index == self.limits.layers - 1:
                 self.workspace.refresh(self.metadata, q.shape[0], self.layers.group)

@@ -32,7 +32,8 @@ class RowAttention(Protocol):
 
 
 class TritonAttention:
-    """Any number of tokens. logits_out: slow rows leave their logits behind. processors: of the GPU."""
+    """Any number of tokens. processors: of the GPU. logits_out: slow rows leave their logits behind. wide: there may be
+    wide rows."""
 
     def __init__(
         self,
@@ -41,10 +42,11 @@ class TritonAttention:
         req_to_token: Tensor,
         launch: Launch,
         processors: int,
-        logits_out: bool,
+        logits_out: bool = False,
+        wide: bool = False,
     ) -> None:
         self.workspace, self.metadata, self.req_to_token = workspace, metadata, req_to_token
-        self.launch, self.logits_out = launch, logits_out
+        self.launch, self.logits_out, self.wide = launch, logits_out, wide
         self.programs = launch.waves * processors
 
     def fits(self, tokens: int) -> bool:
@@ -68,6 +70,6 @@ class TritonAttention:
         pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
         slots = self.workspace.table.slots[:, layer]
         attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, splits, self.logits_out, self.launch)
-        if self.logits_out:
+        if self.wide:
             attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, splits)
         return merge(metadata.rows, buffers, torch.empty_like(q), scoring, keys.shape[1], splits, self.logits_out)

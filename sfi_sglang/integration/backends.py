@@ -64,7 +64,7 @@ class Backends:
         return self.triton
 
     def graph_variants(self, original: Callable[[Any], Any], hf_config: Any) -> Any:
-        """AROUND create_attention_graph_variants: our three graphs if the decode backend is ours."""
+        """AROUND create_attention_graph_variants: our graphs if the decode backend is ours."""
         return self.triton or original(hf_config)
 
     def statement(self) -> str | None:
