@@ -59,6 +59,14 @@ def compare(results: Results, other: Results) -> Comparison:
     )
 
 
+def with_dense(results: Results, other: Results | None) -> Results:
+    """And the other file's dense runs, at loads where this one has SFI's alone."""
+    mine = {(run.mode, run.load) for run in results.runs}
+    lacking = {load for mode, load in mine if mode == "sfi" and ("dense", load) not in mine}
+    more = [run for run in other.runs if run.mode == "dense" and run.load in lacking] if other else []
+    return Results(header=results.header, runs=[*more, *results.runs])
+
+
 def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested objects as dotted names."""
     fields: dict[str, Any] = {}

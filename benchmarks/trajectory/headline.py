@@ -22,7 +22,8 @@ def headline(summary: Summary) -> str:
         for _, time in found
     ]
     where = _at(summary.header, [pairing.load for pairing, _ in found])
-    sentence = f"SFI finished trajectories {_list(ratios)} as fast as dense {where}"
+    dense = "dense of the other file" if summary.borrowed else "dense"
+    sentence = f"SFI finished trajectories {_list(ratios)} as fast as {dense} {where}"
     notes = [
         f"{text} {_at(summary.header, loads)}"
         for verdict, text in NOTES.items()

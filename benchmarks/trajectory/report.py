@@ -6,6 +6,7 @@ from sfi_sglang.report.content import Alarm, Content, write_files
 from sfi_sglang.report.markdown import document
 from sfi_sglang.report.page import page as render
 from sfi_sglang.trajectory.cells import Slo
+from sfi_sglang.trajectory.compare import with_dense
 from sfi_sglang.trajectory.headline import headline
 from sfi_sglang.trajectory.origin import origin
 from sfi_sglang.trajectory.plots import groups
@@ -33,7 +34,7 @@ def write_report(results: Results, out: Path, other: Results | None = None, slo:
     contents = {
         "summary.json": summary.model_dump_json(indent=1) + "\n",
         "report.md": markdown(summary),
-        "index.html": page(summary, results),
+        "index.html": page(summary, with_dense(results, other)),
     }
     return write_files(out, contents)
 

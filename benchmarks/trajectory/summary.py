@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import Field
+
 from sfi_sglang.client.call import Record
 from sfi_sglang.report.modes import Mode
 from sfi_sglang.trajectory.cells import Cell, Slo, summarise_cell
-from sfi_sglang.trajectory.compare import Comparison, compare
+from sfi_sglang.trajectory.compare import Comparison, compare, with_dense
 from sfi_sglang.trajectory.contexts import ContextBin, contexts
 from sfi_sglang.trajectory.idle import IdleTrajectory, idle, idle_trajectories
 from sfi_sglang.trajectory.pairing import Pairing, complete, complete_pairs, pairing
@@ -31,6 +33,8 @@ class Failure(Record):
 
 
 class Summary(Record):
+    """borrowed: loads at which the dense runs are the other file's."""
+
     header: Header
     slo: Slo
     cells: list[Cell]
@@ -39,15 +43,19 @@ class Summary(Record):
     idle: list[IdleTrajectory]
     failures: list[Failure]
     comparison: Comparison | None
+    borrowed: list[float] = Field(default_factory=list)
 
 
 def summarise(results: Results, slo: Slo | None = None, other: Results | None = None) -> Summary:
-    """`other`: a second file to compare with, as the baseline.
+    """`other`: a second file to compare with, as the baseline. Its dense runs stand in where this one has none.
 
     Raises:
         ValueError: the two files are not of one kind of run, see `compare`.
     """
     slo = slo or Slo()
+    comparison = compare(results, other) if other else None
+    own = by_cell(results.runs)
+    results = with_dense(results, other)
     cells = by_cell(results.runs)
     loads = sorted({load for _, load in cells})
     return Summary(
@@ -66,7 +74,8 @@ def summarise(results: Results, slo: Slo | None = None, other: Results | None = 
         ],
         idle=[found for load in loads for found in idle_trajectories(load, cells.get(("sfi", load), []))],
         failures=[_failure(run) for run in results.runs if not complete(run)],
-        comparison=compare(results, other) if other else None,
+        comparison=comparison,
+        borrowed=sorted(load for mode, load in cells.keys() - own.keys()),
     )
 
 

@@ -112,7 +112,7 @@ def tables(summary: Summary) -> list[Table]:
             "Dense over SFI",
             "Mean trajectory time of dense over that of SFI, on trajectories and repeats complete in both; above 1 SFI "
             "is faster. The interval resamples trajectories, needs three, and is too narrow where they ran together "
-            "once: repeats hold the spread between runs.",
+            "once: repeats hold the spread between runs." + " Dense is of the other file." * bool(summary.borrowed),
             (load, *SPEED_UP),
             row_keys(fields, "speed_up"),
             fields,

@@ -179,6 +179,18 @@ def test_live_headline_states_the_right_answers():
     assert headline(summarise(results(runs, history="live"))).endswith("Right answers: dense 3 of 3, SFI 1 of 3.")
 
 
+def test_a_file_without_dense_runs_takes_those_of_the_other(tmp_path):
+    runs, sparse = both(loads=(1,)), [run for run in both(loads=(1,), sfi=0.005) if run.mode == "sfi"]
+    whole, summary = summarise(results(runs)), summarise(results(sparse), other=results(runs))
+    (ratio,), (mine,) = summary.speed_up, whole.speed_up
+    assert ratio.time.value > mine.time.value > 1 and summary.borrowed == [1] and not whole.borrowed
+    assert f"{ratio.time.value:.2f}x" in headline(summary) and "as fast as dense of the other file" in headline(summary)
+    assert "Dense is of the other file." in markdown(summary) and "other file" not in markdown(whole)
+    assert [(cell.mode, cell.load) for cell in summary.comparison.cells] == [("sfi", 1)]
+    write_report(results(sparse), tmp_path, other=results(runs))
+    assert "as fast as dense of the other file" in (tmp_path / "index.html").read_text()
+
+
 def test_comparison_of_two_files():
     now, before = results(both(loads=(1, 4))), results(both(loads=(4, 8), sfi=0.02), settings={"sfi": {"budget": 64}})
     summary = summarise(now, other=before)
