@@ -184,7 +184,9 @@ def main(
     if exact is not None:
         os.environ[CHANCE_ENV] = str(exact)
         arguments["speculative_algorithm"] = ALGORITHM
-        modes[f"exact, chance {exact}"] = {"budget": budget, "recent": windows[0], "exact": True}
+        for recent in windows:
+            told = f", recent {recent}" if len(windows) > 1 else ""
+            modes[f"exact, chance {exact}{told}"] = {"budget": budget, "recent": recent, "exact": True}
     engine = launch(model, stock, attention, arguments)
     rng = random.Random(1)
     cells: list[Cell] = []

@@ -7,7 +7,7 @@
 #   steps      dense and SFI decode
 #   exact      dense, lossy and exact
 #   extend     attention of sparse extend
-#   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend
+#   traj:W:N   workload W, N clients: dense, SFI, SFI with each EXTENDS (sparse all)
 #   probe      train the probe model (TEXTS: its texts; MINUTES: 5)
 #   fidelity   the probe model's answers with sparse extend, 16,000 and 30,000 tokens
 #
@@ -80,23 +80,26 @@ trajectories() { # WORKLOAD CLIENTS
     local common=(sfi-bench run "$1" --set "${SETTINGS:-$settings}" --limit "$2" --loads "$2" --tool-scale 0 --repeats 1
         --server "http://127.0.0.1:$PORT" --no-report)
     ROWS=1 run "$name" "${common[@]}" --sfi "$SFI}" --out "$OUT/$name.jsonl"
-    ROWS=1 run "${name}_sparse" "${common[@]}" --modes sfi --sfi "$SFI, \"extend\": \"sparse\"}" \
-        --out "$OUT/${name}_sparse.jsonl"
     run "${name}_report" sfi-bench report "$OUT/$name.jsonl" --out "$OUT/$name"
-    run "${name}_sparse_report" sfi-bench report "$OUT/${name}_sparse.jsonl" "$OUT/$name.jsonl" \
-        --out "$OUT/${name}_sparse"
+    local extend
+    for extend in ${EXTENDS:-sparse all}; do
+        ROWS=1 run "${name}_$extend" "${common[@]}" --modes sfi --sfi "$SFI, \"extend\": \"$extend\"}" \
+            --out "$OUT/${name}_$extend.jsonl"
+        run "${name}_${extend}_report" sfi-bench report "$OUT/${name}_$extend.jsonl" "$OUT/$name.jsonl" \
+            --out "$OUT/${name}_$extend"
+    done
 }
 
 fidelity() {
     serve probe "$OUT/probe" --attention-backend triton --sampling-backend pytorch --max-running-requests 64 \
-        --cuda-graph-bs-decode 1 4 8 16 32 64 || return
+        --cuda-graph-bs-decode 1 4 8 16 32 64 --chunked-prefill-size 4096 --max-total-tokens 1200000 || return
     local sizes length budget task
     for sizes in 30000:2048 16000:512; do
         length=${sizes%:*} budget=${sizes#*:}
         local to=(--server "http://127.0.0.1:$PORT" --budget "$budget" --out "$OUT/fidelity_$length")
         for task in retrieval copy tools; do
             run "${task}_$length" sfi-sglang eval $task "${to[@]}" --lengths "$length" --trials "$TRIALS" \
-                --set extend --clients 32
+                --set extend-all --clients 32
         done
         run "carry_$length" sfi-sglang eval carry "${to[@]}" --tokens "$length"
     done
@@ -120,7 +123,7 @@ for recipe in "$@"; do
             --cases 8x8192,8x32768,1x131072 --recents 256 --tokens 128 --repairs off ;;
         exact) decode exact '{"max_running_requests": 136, "mem_fraction_static": 0.8, "context_length": 132000,
             "cuda_graph_bs_decode": [1, 8, 24, 40, 72, 104, 136]}' \
-            --cases 8x32768,5x131072,1x131072 --tokens 600 --exact 0.97 ;;
+            --cases 8x32768,5x131072,1x131072 --tokens "${TOKENS:-600}" --exact 0.97 --recents 256,1024 ;;
         extend) end && run extend "$PYTHON" -m benchmarks.extend_gpu --out "$OUT/extend.json" ;;
         traj:*:*) trajectories "$(cut -d: -f2 <<< "$recipe")" "$(cut -d: -f3 <<< "$recipe")" ;;
         probe) end && ROWS=3 run probe "$PYTHON" -m benchmarks.probe_model train --texts "${TEXTS:?}" \

@@ -1,13 +1,13 @@
 """The answer to one item of a task, by `/generate`.
 
 Sparse extend acts on new tokens behind a long cached prefix. So where it is asked for, a prompt comes in parts, each
-the beginning of the next, as an agent's context grows.
+the beginning of the next, as an agent's context grows; with `extend: all` the server's own chunks are enough.
 """
 
 from sfi_sglang.client.generate import generate
 from sfi_sglang.evals.outcomes import Outcome
 from sfi_sglang.evals.task import Item, Task
-from sfi_sglang.evals.variants import Variant, extends_sparsely
+from sfi_sglang.evals.variants import Variant
 
 PARTS = 4
 
@@ -18,15 +18,15 @@ def answer(url: str, task: Task, item: Item, variant: Variant) -> Outcome:
     Raises:
         ConnectionError, RuntimeError: as `generate` does; sparse extend was asked for and left nothing out.
     """
-    sfi, sparse = variant.sfi or False, extends_sparsely(variant)
+    sfi = variant.sfi or False
     key = variant.label if "carry" in (variant.sfi or {}) else None  # it must not inherit another variant's selection
-    for turn in item.turns or (beginnings(item.prompt) if sparse else ()):
+    for turn in item.turns or (beginnings(item.prompt) if variant.extend == "sparse" else ()):
         generate(url, turn, 1, sfi, extra_key=key)
     reply = generate(url, item.prompt, item.tokens, sfi, extra_key=key, regex=item.regex)
     report = reply["meta_info"].get("sfi") or {}
-    if sparse and not report["sparse_extend_tokens"]:
-        about = f"sparse extend left nothing out of {report['prompt_tokens']} tokens"
-        raise RuntimeError(f"{about}: it takes longer prompts, or less budget and recent tokens")
+    if variant.extend != "dense" and not report["sparse_extend_tokens"]:
+        about = f"extend: {variant.extend} left nothing out of {report['prompt_tokens']} tokens"
+        raise RuntimeError(f"{about}: it takes longer prompts, smaller chunks, or less budget and recent tokens")
     return Outcome(
         task=task.name,
         kind=item.kind,

@@ -11,7 +11,7 @@ from sfi_sglang.evals import agreement, carry, coverage, items
 from sfi_sglang.evals.job import Job, Question
 from sfi_sglang.evals.task import Task
 from sfi_sglang.evals.texts import Text, real_texts, transcripts
-from sfi_sglang.evals.variants import DENSE, Sight, Variant, extends_sparsely, variants
+from sfi_sglang.evals.variants import DENSE, Sight, Variant, variants
 
 HELD_OUT = 1_000_000  # first of the seeds that no default was chosen on
 
@@ -68,7 +68,7 @@ def coverages(target: Target, found: Sequence[Text], source: str) -> Job:
 
 def refuse_sparse_extend(target: Target) -> None:
     """Of texts that are read whole: it would do nothing."""
-    if any(map(extends_sparsely, target.variants)):
+    if any(variant.extend != DENSE for variant in target.variants):
         raise ValueError(f"--set {target.compared}: for retrieval, copy and tools; texts are read whole")
 
 
