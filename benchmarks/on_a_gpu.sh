@@ -7,7 +7,7 @@
 #   steps      dense and SFI decode
 #   exact      dense, lossy and exact
 #   extend     attention of sparse extend
-#   traj:W:N   workload W, N clients: dense, SFI, SFI with each EXTENDS (sparse all)
+#   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend
 #   probe      train the probe model (TEXTS: its texts; MINUTES: 5)
 #   fidelity   the probe model's answers with sparse extend, 16,000 and 30,000 tokens
 #
@@ -81,25 +81,22 @@ trajectories() { # WORKLOAD CLIENTS
         --server "http://127.0.0.1:$PORT" --no-report)
     ROWS=1 run "$name" "${common[@]}" --sfi "$SFI}" --out "$OUT/$name.jsonl"
     run "${name}_report" sfi-bench report "$OUT/$name.jsonl" --out "$OUT/$name"
-    local extend
-    for extend in ${EXTENDS:-sparse all}; do
-        ROWS=1 run "${name}_$extend" "${common[@]}" --modes sfi --sfi "$SFI, \"extend\": \"$extend\"}" \
-            --out "$OUT/${name}_$extend.jsonl"
-        run "${name}_${extend}_report" sfi-bench report "$OUT/${name}_$extend.jsonl" "$OUT/$name.jsonl" \
-            --out "$OUT/${name}_$extend"
-    done
+    ROWS=1 run "${name}_sparse" "${common[@]}" --modes sfi --sfi "$SFI, \"extend\": \"sparse\"}" \
+        --out "$OUT/${name}_sparse.jsonl"
+    run "${name}_sparse_report" sfi-bench report "$OUT/${name}_sparse.jsonl" "$OUT/$name.jsonl" \
+        --out "$OUT/${name}_sparse"
 }
 
 fidelity() {
     serve probe "$OUT/probe" --attention-backend triton --sampling-backend pytorch --max-running-requests 64 \
-        --cuda-graph-bs-decode 1 4 8 16 32 64 --chunked-prefill-size 4096 --max-total-tokens 1200000 || return
+        --cuda-graph-bs-decode 1 4 8 16 32 64 --max-total-tokens 1200000 || return
     local sizes length budget task
     for sizes in 30000:2048 16000:512; do
         length=${sizes%:*} budget=${sizes#*:}
         local to=(--server "http://127.0.0.1:$PORT" --budget "$budget" --out "$OUT/fidelity_$length")
         for task in retrieval copy tools; do
             run "${task}_$length" sfi-sglang eval $task "${to[@]}" --lengths "$length" --trials "$TRIALS" \
-                --set extend-all --clients 32
+                --set extend --clients 32
         done
         run "carry_$length" sfi-sglang eval carry "${to[@]}" --tokens "$length"
     done

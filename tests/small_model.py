@@ -40,8 +40,7 @@ def answers(url: str, more: dict | None = None) -> dict[str, dict]:
 
 
 def sparse_turns(url: str) -> dict[str, dict]:
-    """Second turns whose new tokens see a part of the first, alone and beside a dense prompt; and a first prompt whose
-    later chunks see a part of the earlier ones."""
+    """Second turns whose new tokens see a part of the first, alone and beside a dense prompt."""
     sfi, found = {**SFI, "budget": 32, "recent": 16, "extend": "sparse"}, {}
     for name, ways in (("sparse", [sfi]), ("beside", [sfi, None])):
         first, second = (ids_of(url, story(24, 100 * len(ways) + day)) for day in (0, 50))
@@ -50,9 +49,6 @@ def sparse_turns(url: str) -> dict[str, dict]:
         found[name] = generate(url, prompts, ways, tokens=4, logprobs=True)[0]
         info = found[name]["meta_info"]
         assert info["sfi"]["sparse_extend_tokens"] == 150 - EXTEND_TAIL, info
-    whole = ids_of(url, story(40, 500))[:600]
-    found["first prompt"] = generate(url, whole, {**sfi, "extend": "all"}, tokens=4, logprobs=True)
-    assert found["first prompt"]["meta_info"]["sfi"]["sparse_extend_tokens"] == 600 - EXTEND_TAIL - 384
     return found
 
 

@@ -78,9 +78,8 @@ class SFIOptions(_Strict):
     exact: bool = Field(False, description="fast steps draft, refreshes verify: the reply is the dense one")
     selector: SelectorOptions = Field(default_factory=SelectorOptions, description="preset name or stages")
     queries: int = Field(4, ge=1, le=PROMPT_QUERIES, description="prompt tokens that choose first (W)")
-    extend: Literal["dense", "sparse", "all"] = Field(
-        "dense",
-        description="how new prompt tokens see a long prefix (attention/sparse_extend.py): `sparse` where it is cached",
+    extend: Literal["dense", "sparse"] = Field(
+        "dense", description="how new prompt tokens see a long cached prefix (attention/sparse_extend.py)"
     )
     fast: Literal["memory", "oracle", "pages"] = Field(
         "memory", description="what fast steps see; the others choose anew at every step, to compare with"
@@ -89,10 +88,10 @@ class SFIOptions(_Strict):
 
     @model_validator(mode="after")
     def _extend(self) -> "SFIOptions":
-        if self.extend != "dense" and self.policy == "never":
-            raise ValueError(f"extend: {self.extend} chooses tokens to see, and policy `never` chooses none")
-        if self.extend != "dense" and self.exact:
-            raise ValueError(f"exact: the dense reply, and extend: {self.extend} only comes close to it")
+        if self.extend == "sparse" and self.policy == "never":
+            raise ValueError("extend: sparse chooses tokens to see, and policy `never` chooses none")
+        if self.extend == "sparse" and self.exact:
+            raise ValueError("exact: the dense reply, and extend: sparse only comes close to it")
         return self
 
     @model_validator(mode="after")
@@ -117,11 +116,9 @@ class SFIOptions(_Strict):
             return None
         return f"{self.extend}:{self.budget}:{self.sink}:{self.recent}"
 
-    def extends_sparsely(self, cached: int, start: int) -> bool:
-        """From token `start` on, a prompt of which `cached` were found in the cache? Also small budgets must leave
-        whole blocks out."""
-        prefix = {"dense": 0, "sparse": cached, "all": start}[self.extend]
-        return prefix > SPARSE_PREFIX * max(self.dense_limit, EXTEND_TAIL)
+    def extends_sparsely(self, prefix: int) -> bool:
+        """A prompt of which `prefix` tokens are cached? Also small budgets must leave whole blocks out."""
+        return self.extend == "sparse" and prefix > SPARSE_PREFIX * max(self.dense_limit, EXTEND_TAIL)
 
     def flat(self) -> dict[str, int | str]:
         """As scalars: SGLang's custom_params travel between processes and allow no deeper objects."""

@@ -1,7 +1,7 @@
 """The answer to one item of a task, by `/generate`.
 
 Sparse extend acts on new tokens behind a long cached prefix. So where it is asked for, a prompt comes in parts, each
-the beginning of the next, as an agent's context grows; with `extend: all` the server's own chunks are enough.
+the beginning of the next, as an agent's context grows.
 """
 
 from sfi_sglang.client.generate import generate
@@ -20,13 +20,13 @@ def answer(url: str, task: Task, item: Item, variant: Variant) -> Outcome:
     """
     sfi = variant.sfi or False
     key = variant.label if "carry" in (variant.sfi or {}) else None  # it must not inherit another variant's selection
-    for turn in item.turns or (beginnings(item.prompt) if variant.extend == "sparse" else ()):
+    for turn in item.turns or (beginnings(item.prompt) if variant.extends_sparsely else ()):
         generate(url, turn, 1, sfi, extra_key=key)
     reply = generate(url, item.prompt, item.tokens, sfi, extra_key=key, regex=item.regex)
     report = reply["meta_info"].get("sfi") or {}
-    if variant.extend != "dense" and not report["sparse_extend_tokens"]:
-        about = f"extend: {variant.extend} left nothing out of {report['prompt_tokens']} tokens"
-        raise RuntimeError(f"{about}: it takes longer prompts, smaller chunks, or less budget and recent tokens")
+    if variant.extends_sparsely and not report["sparse_extend_tokens"]:
+        about = f"sparse extend left nothing out of {report['prompt_tokens']} tokens"
+        raise RuntimeError(f"{about}: it takes longer prompts, or less budget and recent tokens")
     return Outcome(
         task=task.name,
         kind=item.kind,

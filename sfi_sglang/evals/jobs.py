@@ -68,7 +68,7 @@ def coverages(target: Target, found: Sequence[Text], source: str) -> Job:
 
 def refuse_sparse_extend(target: Target) -> None:
     """Of texts that are read whole: it would do nothing."""
-    if any(variant.extend != DENSE for variant in target.variants):
+    if any(variant.extends_sparsely for variant in target.variants):
         raise ValueError(f"--set {target.compared}: for retrieval, copy and tools; texts are read whole")
 
 

@@ -25,8 +25,8 @@ class Variant:
     about: str
 
     @property
-    def extend(self) -> str:
-        return str((self.sfi or {}).get("extend", "dense"))
+    def extends_sparsely(self) -> bool:
+        return (self.sfi or {}).get("extend") == "sparse"
 
 
 def variants(sight: Sight, chosen: str = "plain") -> list[Variant]:
@@ -76,7 +76,6 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     TRADED: ({"recent": FEW_RECENT}, "256 recent tokens and so much more budget: as many tokens in sight"),
     "merge": ({"carry": "merge"}, "what the last turn selected counts for more"),
     "sparse extend": ({"extend": "sparse"}, "and new tokens of a prompt see a part of what is cached"),
-    "all sparse": ({"extend": "all"}, "so do those of a first prompt, a part of what the chunks before them hold"),
     "inherit": ({"carry": "inherit"}, "only what the last turn selected, and new tokens, can be selected first"),
     **{f"every {most}": of_steps(most) for most in SEGMENTS},
 }
@@ -87,7 +86,6 @@ SETS = {
     "recent": ("sfi", WINDOW, "recent 256", TRADED),
     "carry": ("sfi", "inherit", "merge"),
     "extend": ("sfi", "sparse extend"),
-    "extend-all": ("sfi", "sparse extend", "all sparse"),
     "budgets": ("64", "128", "256", "512", "1024", "2048", "4096"),
     "segments": tuple(f"every {most}" for most in SEGMENTS),
 }

@@ -143,8 +143,7 @@ def plan_extend(state: RequestState, start: int, end: int, total: int) -> RowPla
         return RowPlan(Step.DENSE, end, state)
     if state.cached is None:
         state.cached, state.sparse_tokens = start, 0
-    part = options.extends_sparsely(state.cached, start)
-    sparse = max(min(end, total - EXTEND_TAIL) - start, 0) if part else 0
+    sparse = max(min(end, total - EXTEND_TAIL) - start, 0) if options.extends_sparsely(state.cached) else 0
     state.sparse_tokens += sparse
     if end < total:
         return RowPlan(Step.CHUNK, end, state, sparse=sparse)

@@ -104,7 +104,7 @@ def test_sparse_extend_gets_prompts_in_parts_or_says_that_it_did_nothing(server)
     sparse = Variant("sparse", {"budget": 16, "sink": 2, "recent": 16, "extend": "sparse"}, "")
     long, short = (task.items(length, 1, range(1), count)[0] for length in (900, 300))
     assert items.answer(server, task, long, sparse).fast_steps > 0
-    with pytest.raises(RuntimeError, match="extend: sparse left nothing out of"):
+    with pytest.raises(RuntimeError, match="sparse extend left nothing out of"):
         items.answer(server, task, short, sparse)
     done = runner.invoke(app, ["eval", "agreement", "--server", server, "--set", "extend", "--trials", "1"])
     assert done.exit_code == 1 and "--set extend: for retrieval, copy and tools" in str(done.exception)

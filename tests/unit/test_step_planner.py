@@ -55,8 +55,6 @@ def test_sparse_extend_wants_a_long_cached_prefix_and_leaves_the_end_dense():
     assert sparse_tokens(state(prompt=700, extend="sparse"), 0, 500, 700) == [0, 0]  # cold
     assert sparse_tokens(state(prompt=700, extend="sparse"), 320, 700) == [0]  # 4 + 40 + 20, five times
     assert sparse_tokens(state(prompt=700), 400, 700) == [0]
-    assert sparse_tokens(state(prompt=700, extend="all"), 0, 320, 500, 700) == [0, 0, 136]
-    assert sparse_tokens(state(prompt=700, extend="all"), 400, 500, 700) == [100, 136]
     assert sparse_tokens(state(prompt=450, extend="sparse"), 400, 450) == [0]  # all of it is the end
 
 
