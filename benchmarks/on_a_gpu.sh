@@ -9,7 +9,7 @@
 #   extend     attention of sparse extend
 #   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend
 #   probe      train the probe model (TEXTS: its texts; MINUTES: 5)
-#   fidelity   the probe model's answers with sparse extend, 16,000 and 30,000 tokens
+#   fidelity   the probe model's answers with sparse extend (SIZES, tokens:budget: 30000:2048 16000:512)
 #
 # Results and logs go to OUT (runs/gpu). A recipe that fails does not stop the next one. sglang, sfi-sglang and
 # sfi-bench are on the PATH, FlashAttention 3 comes with sglang-kernel. Nothing else should use the GPU.
@@ -91,7 +91,7 @@ fidelity() {
     serve probe "$OUT/probe" --attention-backend triton --sampling-backend pytorch --max-running-requests 64 \
         --cuda-graph-bs-decode 1 4 8 16 32 64 --max-total-tokens 1200000 || return
     local sizes length budget task
-    for sizes in 30000:2048 16000:512; do
+    for sizes in ${SIZES:-30000:2048 16000:512}; do
         length=${sizes%:*} budget=${sizes#*:}
         local to=(--server "http://127.0.0.1:$PORT" --budget "$budget" --out "$OUT/fidelity_$length")
         for task in retrieval copy tools; do
