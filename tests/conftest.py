@@ -57,8 +57,7 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "server.log"
-    flags = ["--chunked-prefill-size", str(CHUNK), "--dtype", "float32"]  # small matrices are slower in bfloat16
-    with running_server(flags=flags, log=log, env=probe_env()) as url:
+    with running_server(flags=["--chunked-prefill-size", str(CHUNK)], log=log, env=probe_env()) as url:
         yield url
 
 

@@ -58,7 +58,7 @@ def test_all_tasks_go_into_one_folder_with_one_page(server, tmp_path, monkeypatc
     assert all(len(answer.chosen) == 24 for answer in written)
     assert all((answer.refreshes[:1] == [0]) == (answer.variant != "dense") for answer in written)
     nats = {v: sum(sum(a.divergence) for a in written if a.variant == v) for v in ("dense", "sfi", "sink+recent")}
-    assert nats["dense"] < 0.25 * nats["sfi"], "rounding alone"
+    assert nats["dense"] < 0.25 * nats["sfi"], "bf16 rounds alone"
     assert {head.layer for head in summary.coverage} == set(range(30)) and len(summary.coverage) == 90
     assert all(0 < head.coverage.value <= 1.01 for head in summary.coverage)
     carry = {cost.variant: cost for cost in summary.carry}

@@ -31,7 +31,7 @@ def test_plain_sglang_serve_without_overlap_gives_the_same_text(server, tmp_path
     flags = ["--decode-attention-backend", "sfi", "--radix-cache-backend", "sfi", "--disable-overlap-schedule"]
     preferred = '{"custom_params": {"sfi": {"budget": 300}}}'
     flags += ["--preferred-sampling-params", preferred]
-    flags += ["--sfi-default", "on", "--device", "cpu", "--max-total-tokens", "16384", "--dtype", "float32"]
+    flags += ["--sfi-default", "on", "--device", "cpu", "--max-total-tokens", "16384"]
     log, served = tmp_path / "server.log", tmp_path / "served"
     served.mkdir()
     env = probe_env(traced=False, PROBE_STEPS=str(served))
@@ -84,8 +84,7 @@ def listening(url: str) -> Counter[str]:
 def test_a_missing_hook_refuses_sfi_and_serves_dense_like_stock(server, tmp_path):
     """The backend is SGLang's torch_native, so this is the stock reference too: also of where a server listens. That is
     127.0.0.1, but for the one port at which torch.distributed lets the ranks meet."""
-    flags = ["--attention-backend", "torch_native", "--dtype", "float32"]
-    flags += ["--device", "cpu", "--max-total-tokens", "16384"]
+    flags = ["--attention-backend", "torch_native", "--device", "cpu", "--max-total-tokens", "16384"]
     log = tmp_path / "server.log"
     env = probe_env(traced=False, PROBE_RENAME="RUN_BATCH")
     with running_server(flags=flags, defaults=False, log=log, env=env) as url:
