@@ -4,10 +4,11 @@
 
 Qwen3-4B's shape, bf16, page size 1, one prompt; all 36 layers in one CUDA graph on random keys and values, medians of
 replays. `sparse` is made of: `full`, attention of each group's first token and of the last tokens to everything; the
-first ones' `choice` of blocks of the prefix; `groups`, attention to what was chosen; and putting them together. Random
-keys choose blocks all over the prefix, so nothing is shared between groups: real ones do better. Floors: the fewest
-FLOPs at `--teraflops`, the fewest bytes at the copy bandwidth, whichever takes longer. Without a GPU it runs without
-FlashAttention, interpreted, on a tiny shape: a rehearsal.
+first ones' `choice` of blocks of the prefix; `groups`, attention to what was chosen, through FlashAttention too; and
+putting them together. `triton`: `groups` through our kernel. Random keys choose blocks all over the prefix, so nothing
+is shared between groups: real ones do better. Floors: the fewest FLOPs at `--teraflops`, the fewest bytes at the copy
+bandwidth, whichever takes longer. Without a GPU it runs without FlashAttention, interpreted, on a tiny shape: a
+rehearsal.
 """
 
 import json
@@ -27,10 +28,10 @@ from benchmarks.attention_bench import DEVICE, DTYPE, GPU, PROCESSORS, SHAPES, g
 from benchmarks.kernels_gpu import copy_bandwidth
 from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
 from sfi_sglang.attention.layers import CoveredLayers
+from sfi_sglang.attention.prompts import Prompt
 from sfi_sglang.attention.sparse_extend import Sparsity
-from sfi_sglang.attention.sparse_prefill import Prompt, SparsePrefill
+from sfi_sglang.attention.sparse_prefill import SparsePrefill
 from sfi_sglang.client.provenance import provenance
-from sfi_sglang.kernels.groups import attend_groups
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.terminal import console
 
@@ -64,8 +65,10 @@ class Case:
         self.tokens = torch.randperm(self.length, device=DEVICE).int()[None]
         self.scoring = Scoring(self.dim**-0.5)
         layers = CoveredLayers(tuple(range(self.layers)), self.heads, self.kv_heads, self.dim)
-        self.ours = SparsePrefill(layers, self.tokens, PROCESSORS)
-        self.ours.load([Prompt(0, range(new), self.sparse, prefix, self.how)])
+        prompt = Prompt(0, range(new), self.sparse, prefix, self.how)
+        self.ours, self.other = (SparsePrefill(layers, self.tokens, PROCESSORS, flash) for flash in (GPU, False))
+        self.ours.load([prompt])
+        self.other.load([prompt])
         self.chosen = self.ours.choose(self.q, self.keys[0], self.scoring)
 
     def full(self, layer: int) -> Tensor:
@@ -74,9 +77,9 @@ class Case:
     def choice(self, layer: int) -> Tensor:
         return self.ours.choose(self.q, self.keys[layer % 2], self.scoring)
 
-    def groups(self, layer: int) -> None:
-        pool = self.keys[layer % 2], self.values[layer % 2], self.tokens
-        attend_groups(self.q, *pool, self.ours.tiles, self.chosen, self.scoring, self.out)
+    def groups(self, layer: int, ours: SparsePrefill | None = None) -> None:
+        pool = self.keys[layer % 2], self.values[layer % 2]
+        (ours or self.ours).attend_groups(self.q, *pool, self.chosen, self.scoring, self.out)
 
     def whole(self, layer: int) -> None:
         self.ours.run(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring, self.out)
@@ -116,11 +119,13 @@ def measure(case: Case, bandwidth: float, teraflops: float) -> list[Result]:
         "groups": case.work(case.sparse, sink + case.how.budget + case.how.recent + case.sparse / 2),
         "dense": case.work(case.new, case.prefix + case.new / 2),
     }
+    works["triton"] = works["groups"]
     works["sparse"] = sum(works[name][0] for name in PARTS), sum(works[name][1] for name in PARTS)
     steps: dict[str, Callable[[int], object]] = {
         "full": case.full,
         "choice": case.choice,
         "groups": case.groups,
+        "triton": partial(case.groups, ours=case.other),
         "sparse": case.whole,
     }
     if GPU:
@@ -148,7 +153,7 @@ def main(
         for count in map(int, new.split(",")):
             case = Case("qwen3-4b" if GPU else "tiny", prefix, count, options)
             results += measure(case, bandwidth, teraflops)
-    table = Table("prefix", "new", "dense", "sparse", "x", *PARTS, title="ms, all layers")
+    table = Table("prefix", "new", "dense", "sparse", "x", *PARTS, "triton", title="ms, all layers")
     for prefix, count in dict.fromkeys((one.prefix, one.new) for one in results):
         of = {one.name: one.microseconds / 1e3 for one in results if (one.prefix, one.new) == (prefix, count)}
         ratio = f"{of['dense'] / of['sparse']:.1f}" if "dense" in of else ""

@@ -118,6 +118,8 @@ ROLLBACK, FILL_MASK, TERMINATED = (f"{GRAMMAR}.{name}" for name in ("rollback", 
 
 # Wrapped where it is there; without it requests are served as well, only later (integration/token_cache.py).
 PROMPT_ENCODE = f"{SRT}.entrypoints.openai.parallel_prompt_encode.parallel_prompt_encode"
+# Called where it is there; without it sparse extend takes longer (attention/flash_groups.py).
+FLASH_ATTENTION = "sglang.kernels.ops.attention.flash_attention_v3.flash_attn_with_kvcache"
 
 # Looked up in the process of the HTTP server alone: schedulers need not load it.
 HTTP_APP = f"{SRT}.entrypoints.http_server.app"
@@ -149,7 +151,7 @@ EXACT_TARGETS = (
     TERMINATED, UNSCALED_LOGPROBS,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
-OPTIONAL_TARGETS = (PROMPT_ENCODE,)
+OPTIONAL_TARGETS = (PROMPT_ENCODE, FLASH_ATTENTION)
 FRONTEND_TARGETS = (GEN, PROGRAM_RUN, PROGRAM_RUN_BATCH, RUN_PROGRAM, RUN_PROGRAM_BATCH, RESOLVE_PARAMS, SRT_KWARGS)
 
 

@@ -7,6 +7,7 @@ import torch
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from torch import Tensor
 
+from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import sinks_of
 from sfi_sglang.attention.prefill_observer import PrefillObserver
@@ -30,7 +31,8 @@ class Prefill:
         self.layers, self.planner, self.scorings = layers, planner, scorings
         self.pool, req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
         self.observer = PrefillObserver(workspace, self._keys, req_to_token)
-        self.sparse = SparsePrefill(layers, req_to_token, processors)
+        flash = runner.prefill_attention_backend_str == "fa3" and symbols.exists(symbols.FLASH_ATTENTION)
+        self.sparse = SparsePrefill(layers, req_to_token, processors, flash)
         self.all_sparse = False
         first = layers.first(runner.model)
         scoring, (keys, values) = scorings.of(first), self.pool.get_kv_buffer(first.layer_id)

@@ -1,22 +1,24 @@
 """Sparse extend on a GPU: what attention/sparse_extend.py says, through kernels.
 
 Of every group of new tokens the first attends to everything, like the last ones of a prompt (kernels/wide.py), and
-also chooses blocks for its group (kernels/block_mass.py); the group attends to those (kernels/groups.py).
+also chooses blocks for its group (kernels/block_mass.py); the group attends to those (triton_groups.py, and where it
+can flash_groups.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sfi_sglang.attention.flash_groups import FlashGroups
 from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.prompts import Prompt
 from sfi_sglang.attention.sparse_extend import Sparsity
 from sfi_sglang.attention.transfer import to_device
+from sfi_sglang.attention.triton_groups import GroupAttention, TritonGroups
 from sfi_sglang.kernels.block_mass import BLOCK_TOKENS, block_mass, tiles_of
 from sfi_sglang.kernels.decode import DecodeBuffers, merge
-from sfi_sglang.kernels.groups import attend_groups, group_tiles
 from sfi_sglang.kernels.launch import WIDE
 from sfi_sglang.kernels.wide import attend_wide, tile_tokens
 from sfi_sglang.scheduling.row_plan import RowPlan
@@ -28,44 +30,11 @@ SLICE = 64  # groups that choose at a time
 STEP = 64  # of sizes: Triton compiles anew for one that 16 does not divide
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """line: of req_to_token. rows: of q. sparse: how many of them, the first ones, see a part of the prefix. prefix:
-    tokens before them."""
-
-    line: int
-    rows: range
-    sparse: int
-    prefix: int
-    how: Sparsity
-
-    @property
-    def first(self) -> range:
-        """Row of q of each group's first token."""
-        return self.rows[: self.sparse : self.how.group]
-
-    @property
-    def dense(self) -> list[int]:
-        """Rows of q that attend to everything."""
-        return [*self.first, *self.rows[self.sparse :]]
-
-    @property
-    def chosen(self) -> int:
-        """Blocks of each group."""
-        return -(-self.how.budget // BLOCK_TOKENS)
-
-    @property
-    def blocks(self) -> range:
-        """To choose from."""
-        candidates = self.how.candidates(self.prefix)
-        return range(candidates.start // BLOCK_TOKENS, candidates.stop // BLOCK_TOKENS)
-
-
 class SparsePrefill:
-    """Plan once a pass, run in every covered layer. processors: of the GPU."""
+    """Plan once a pass, run in every covered layer. processors: of the GPU. flash: is there FlashAttention 3?"""
 
-    def __init__(self, layers: CoveredLayers, req_to_token: Tensor, processors: int) -> None:
-        self.layers, self.req_to_token = layers, req_to_token
+    def __init__(self, layers: CoveredLayers, req_to_token: Tensor, processors: int, flash: bool = False) -> None:
+        self.layers, self.req_to_token, self.flash = layers, req_to_token, flash
         self.programs = WIDE.waves * processors
         self.prompts: list[Prompt] = []
 
@@ -93,15 +62,13 @@ class SparsePrefill:
 
     def load(self, prompts: list[Prompt]) -> None:
         """Tables of the kernels, the same for all layers."""
-        self.prompts, device, each = prompts, self.req_to_token.device, self.layers.group
+        self.prompts, device = prompts, self.req_to_token.device
+        self.groups: GroupAttention | None = None
         dense = [row for prompt in prompts for row in prompt.dense]
-        tiles, lines, metadata = list[list[int]](), list[int](), self._metadata(prompts, len(dense))
+        lines, metadata = list[int](), self._metadata(prompts, len(dense))
         starts, numbers = list[int](), list[int]()  # of each group: first block to choose, number of its first row
         at = 0
         for prompt in prompts:
-            ends = prompt.blocks.start * BLOCK_TOKENS, prompt.chosen * BLOCK_TOKENS, prompt.blocks.stop * BLOCK_TOKENS
-            sparse, group = prompt.rows[: prompt.sparse], prompt.how.group
-            tiles += group_tiles(prompt.line, sparse, prompt.prefix + 1, len(numbers), group, ends, each)
             positions = [prompt.prefix + row - prompt.rows.start for row in prompt.dense]
             last = at + len(positions) - 1
             metadata.dense(last, positions[-1] + 1)
@@ -115,7 +82,6 @@ class SparsePrefill:
         self.dense_rows, self.lines, self.numbers = (to_device(x, device) for x in (dense, lines, numbers))
         self.first = to_device([row for prompt in prompts for row in prompt.first], device)
         self.starts = to_device(torch.tensor(starts, dtype=torch.int32)[:, None, None], device)
-        self.tiles = to_device(torch.tensor(tiles, dtype=torch.int32), device)
         self._load_choices(prompts)
 
     def _metadata(self, prompts: list[Prompt], rows: int) -> PassMetadata:
@@ -141,7 +107,7 @@ class SparsePrefill:
         """One layer, whose new keys and values are in the pool: q and out [n, heads, D], keys and values [slots, KV,
         D]. Writes the prompts' rows of `out`."""
         dense = self.attend_to_everything(q, keys, values, scoring)
-        attend_groups(q, keys, values, self.req_to_token, self.tiles, self.choose(q, keys, scoring), scoring, out)
+        self.attend_groups(q, keys, values, self.choose(q, keys, scoring), scoring, out)
         lost = dense[self.numbers] - out[self.first]
         at = group_at = 0
         for prompt in self.prompts:
@@ -164,6 +130,15 @@ class SparsePrefill:
         out = torch.empty(q.shape, device=q.device)
         return merge(rows, self.buffers, out, scoring, kv_heads, SPLITS, False)
 
+    def attend_groups(
+        self, q: Tensor, keys: Tensor, values: Tensor, chosen: Tensor, scoring: Scoring, out: Tensor
+    ) -> None:
+        """Writes the sparse rows of `out`."""
+        kind = FlashGroups if self.flash and FlashGroups.fits(q, keys, scoring) else TritonGroups
+        if not isinstance(self.groups, kind):
+            self.groups = kind(self.prompts, self.layers, self.req_to_token)
+        self.groups.run(q, keys, values, chosen, scoring, out)
+
     def choose(self, q: Tensor, keys: Tensor, scoring: Scoring) -> Tensor:
         """Blocks of each group, int32 [groups, KV, most], the best first."""
         group, splits = self.prompts[0].how.group, CHOICE_SPLITS
@@ -173,7 +148,7 @@ class SparsePrefill:
 
     def clear(self) -> None:
         """After the last layer: the tables are the next passes' memory."""
-        self.prompts, self.slices = [], []
+        self.prompts, self.slices, self.groups = [], [], None
         del self.buffers, self.lse, self.mass
 
 

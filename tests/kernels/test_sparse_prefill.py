@@ -4,21 +4,27 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from sfi_sglang import sglang_symbols
 from sfi_sglang.api.options import EXTEND_TAIL, SFIOptions
 from sfi_sglang.attention import sparse_prefill
 from sfi_sglang.attention.layers import CoveredLayers
+from sfi_sglang.attention.reference import extend
 from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
 from sfi_sglang.attention.sparse_prefill import SparsePrefill
 from sfi_sglang.scheduling.request_state import RequestState
 from sfi_sglang.scheduling.row_plan import DENSE_ROW, RowPlan, Step
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
+from sfi_sglang.selection.scoring import Scoring
+from tests.helpers import GPU
 from tests.kernels.made import DEVICE, DTYPES, KINDS, error_of, pools, scoring_of
 
 pytestmark = pytest.mark.interpreted
 SLOTS, LINES = 900, 3
+FLASH = GPU and torch.cuda.get_device_capability()[0] == 9
 
 
 def row_of(prefix: int, count: int, line: int, budget: int, ends: bool) -> RowPlan:
@@ -29,9 +35,35 @@ def row_of(prefix: int, count: int, line: int, budget: int, ends: bool) -> RowPl
     return RowPlan(Step.SLOW if ends else Step.CHUNK, prefix + count, state, line, sparse=sparse)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.fixture
+def flash(request, monkeypatch):
+    """Is FlashAttention used where it can be? Where it cannot run, torch says what it would."""
+    if request.param and not FLASH:
+        monkeypatch.setattr(sglang_symbols, "FLASH_ATTENTION", f"{__name__}.paged_attention")
+    return request.param
+
+
+def paged_attention(
+    q, k_cache, v_cache, page_table, cache_seqlens, cu_seqlens_q, max_seqlen_q, softmax_scale, causal
+) -> Tensor:
+    """FlashAttention's own words: each sequence's queries are its last tokens, and see what is not after them."""
+    assert causal and int(cu_seqlens_q.diff().max()) <= max_seqlen_q
+    out = torch.empty_like(q)
+    for number, length in enumerate(cache_seqlens.tolist()):
+        mine = slice(*cu_seqlens_q[number : number + 2].tolist())
+        pages = page_table[number, :length].long()
+        keys, values = (pool[pages].flatten(0, 1).transpose(0, 1) for pool in (k_cache, v_cache))
+        count = mine.stop - mine.start
+        rows = torch.arange(length - count, length, device=q.device)
+        out[mine] = extend(q[mine], keys, values, Scoring(softmax_scale), rows)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("kind", "flash"), [*((kind, False) for kind in KINDS), ("bare", True), ("cap", True)], indirect=["flash"]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=2)
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kv_heads=st.sampled_from([1, 2]),
     group=st.sampled_from([1, 3, 4, 7]),
@@ -42,7 +74,7 @@ def row_of(prefix: int, count: int, line: int, budget: int, ends: bool) -> RowPl
     seed=st.integers(0, 99),
 )
 @example(1, 1, 64, (65, 64), (320, 300), (32, 64), 0)  # one sparse token, and whole groups without a tail
-def test_prompts_of_a_pass(dtype, kind, kv_heads, group, dim, new, prefix, budgets, seed):
+def test_prompts_of_a_pass(dtype, kind, flash, kv_heads, group, dim, new, prefix, budgets, seed):
     """The end of one prompt, three tokens of a dense request, and a chunk of another."""
     generator = torch.Generator().manual_seed(seed)
     heads = kv_heads * group
@@ -57,7 +89,7 @@ def test_prompts_of_a_pass(dtype, kind, kv_heads, group, dim, new, prefix, budge
         DENSE_ROW,
         row_of(prefix[1], new[1], lines[2], budgets[1], False),
     ]
-    ours = SparsePrefill(CoveredLayers((0,), heads, kv_heads, dim), req_to_token, 4)
+    ours = SparsePrefill(CoveredLayers((0,), heads, kv_heads, dim), req_to_token, 4, flash)
     with patch.object(sparse_prefill, "SLICE", 2):
         assert not ours.plan(rows, counts)  # the dense request is none of ours
     out = torch.full_like(q, 7)
