@@ -74,8 +74,8 @@ class Case:
     def full(self, layer: int) -> Tensor:
         return self.ours.attend_to_everything(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring)
 
-    def choice(self, layer: int) -> Tensor:
-        return self.ours.choose(self.q, self.keys[layer % 2], self.scoring)
+    def choice(self, layer: int, ours: SparsePrefill | None = None) -> Tensor:
+        return (ours or self.ours).choose(self.q, self.keys[layer % 2], self.scoring)
 
     def groups(self, layer: int, ours: SparsePrefill | None = None) -> None:
         pool = self.keys[layer % 2], self.values[layer % 2]

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY
 from sfi_sglang.kernels.heads import queries_of_tile, within
+from sfi_sglang.kernels.launch import CHOICE
 from sfi_sglang.kernels.scores import log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
 
 BLOCK_TOKENS = 32
-TILE = 64  # query heads of a tile
-TOKENS = 128  # of an iteration
+TILE = 128  # query heads of a tile
 # Of a tile: line of req_to_token; first row of q, slow queries, number of the first one; first block, end block.
 COLUMNS = 6
 
@@ -114,11 +114,12 @@ def block_mass(
     heads, dim = q.shape[1:]
     kv_heads = keys.shape[1]
     padded = triton.next_power_of_2(heads // kv_heads)
-    size = triton.cdiv(triton.cdiv(lse.shape[1], splits) * BLOCK_TOKENS, TOKENS) * TOKENS // BLOCK_TOKENS
+    tokens = CHOICE.block
+    size = triton.cdiv(triton.cdiv(lse.shape[1], splits) * BLOCK_TOKENS, tokens) * tokens // BLOCK_TOKENS
     _block_lse[(kv_heads, tiles.shape[0], triton.cdiv(lse.shape[1], size))](
         q, keys, req_to_token, tiles, lse, stride_tokens=req_to_token.stride(0), stride_lse=lse.stride(0), size=size,
         KV=kv_heads, G=heads // kv_heads, GP=padded, M=max(TILE, padded), D=dim, DP=triton.next_power_of_2(dim),
-        GROUP=group, TOKENS=TOKENS, BLOCK=BLOCK_TOKENS, COLS=COLUMNS, num_warps=4, num_stages=2,
+        GROUP=group, TOKENS=tokens, BLOCK=BLOCK_TOKENS, COLS=COLUMNS, num_warps=CHOICE.warps, num_stages=CHOICE.stages,
         **logit_arguments(scoring),
     )  # fmt: skip
     _block_mass[(counts.shape[0], kv_heads)](

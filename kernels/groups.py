@@ -1,7 +1,7 @@
 """Sparse extend: attention of a group of a prompt's new tokens to sink, the blocks chosen for it, and all since.
 
 Visible token i of a group is position i below the sink, then one of a chosen block, then a recent or a new one. A
-group's queries are cut into tiles of TILE query heads of one KV head; the host lists the tiles.
+group's queries are cut into tiles of `tile_heads` query heads of one KV head; the host lists the tiles.
 """
 
 import triton
@@ -10,16 +10,23 @@ from torch import Tensor
 
 from sfi_sglang.kernels.block_mass import BLOCK_TOKENS
 from sfi_sglang.kernels.decode import EMPTY
-from sfi_sglang.kernels.heads import queries_of_tile, within
+from sfi_sglang.kernels.heads import within
 from sfi_sglang.kernels.launch import GROUPS
 from sfi_sglang.kernels.scores import LOG2E, logit_arguments
 from sfi_sglang.kernels.wide import take
 from sfi_sglang.selection.scoring import Scoring
 
-TILE = 128  # query heads of a tile
+TILE, TILE_NUMBERS = 256, 32768  # query heads of a tile, at most, and numbers of theirs
 # Of a tile: line of req_to_token; first row of q, rows; group; tokens that the first row sees of the context; sink
 # tokens, chosen ones, position of the first recent one.
 COLUMNS = 8
+
+
+def tile_heads(dim: int, heads_each: int, group: int) -> int:
+    """Query heads of a tile of one KV head, no more than a group has. heads_each: query heads per KV head."""
+    padded = triton.next_power_of_2(heads_each)
+    most = min(TILE, TILE_NUMBERS // triton.next_power_of_2(dim), padded * triton.next_power_of_2(group))
+    return max(most, padded, 16)  # the least of a tl.dot
 
 
 @triton.jit
@@ -82,12 +89,13 @@ def attend_groups(
     chosen: Tensor,
     scoring: Scoring,
     out: Tensor,
+    tile: int,
 ) -> None:
     """Of one layer.
 
     q, out: [n, heads, D]; the tiles' rows of `out` are written. keys, values: the layer's pool, [slots, KV, D].
     req_to_token: int32 [lines, tokens]. tiles: int32 [tiles, COLUMNS]. chosen: int32 [groups, KV, blocks], numbers of
-    blocks of BLOCK_TOKENS tokens.
+    blocks of BLOCK_TOKENS tokens. tile: query heads of a tile.
     """
     _, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -96,20 +104,20 @@ def attend_groups(
     _attend_groups[(kv_heads, tiles.shape[0])](
         q, keys, values, req_to_token, tiles, chosen, scoring.sinks, out, v_scale=scoring.v_scale,
         stride_tokens=req_to_token.stride(0), stride_chosen=chosen.stride(1), KV=kv_heads, G=group, GP=padded,
-        M=max(TILE, padded), D=dim, DP=triton.next_power_of_2(dim), TOKENS=GROUPS.tokens(dim), BLOCK=BLOCK_TOKENS,
+        M=tile, D=dim, DP=triton.next_power_of_2(dim), TOKENS=GROUPS.tokens(dim), BLOCK=BLOCK_TOKENS,
         COLS=COLUMNS, num_warps=GROUPS.warps, num_stages=GROUPS.stages, **logit_arguments(scoring),
     )  # fmt: skip
 
 
 def group_tiles(
-    line: int, rows: range, limit: int, first_group: int, group: int, ends: tuple[int, int, int], heads_each: int
+    line: int, rows: range, limit: int, first_group: int, group: int, ends: tuple[int, int, int], queries: int
 ) -> list[list[int]]:
     """Of one prompt. rows: its rows of q in groups of `group`, the first one `first_group`. limit: tokens of the
-    context that the first row sees. ends: sink tokens, chosen ones, position of the first recent one. heads_each: query
-    heads per KV head."""
-    tiles, width = list[list[int]](), queries_of_tile(TILE, heads_each)
+    context that the first row sees. ends: sink tokens, chosen ones, position of the first recent one. queries: of a
+    tile, of each query head."""
+    tiles = list[list[int]]()
     for number, start in enumerate(range(0, len(rows), group)):
         end = min(start + group, len(rows))
-        for at in range(start, end, width):
-            tiles.append([line, rows[at], min(width, end - at), first_group + number, limit + at, *ends])
+        for at in range(start, end, queries):
+            tiles.append([line, rows[at], min(queries, end - at), first_group + number, limit + at, *ends])
     return tiles

@@ -36,7 +36,8 @@ class Launch:
 TILE_NUMBERS = 8192
 FAST = Launch(block=64, stages=3, warps=2, waves=3)  # the best on an H200
 WIDE = Launch(block=64, stages=2, warps=4, waves=2)  # wide rows
-GROUPS = Launch(block=64, stages=3, warps=8, waves=1)  # of sparse extend
+GROUPS = Launch(block=64, stages=3, warps=8, waves=1)  # of sparse extend, and what comes before it
+CHOICE = Launch(block=128, stages=2, warps=8, waves=1)
 MIXED = Launch(block=64, stages=2, warps=4, waves=4)  # slow rows leave their logits behind
 
 

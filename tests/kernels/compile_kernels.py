@@ -13,7 +13,7 @@ from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
 from sfi_sglang.attention import sparse_prefill
 from sfi_sglang.attention.model_support import MAX_GROUP
 from sfi_sglang.kernels import block_mass, coverage, decode, evidence, groups, locate, pack, rows, select, stages, wide
-from sfi_sglang.kernels.launch import FAST, GROUPS, MIXED, WIDE
+from sfi_sglang.kernels.launch import CHOICE, FAST, GROUPS, MIXED, WIDE
 from sfi_sglang.selection.table import RING
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -102,10 +102,10 @@ def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
 
 def extend(dim: int, pool: str, capped: bool) -> None:
     shape = {"KV": 8, "G": 4, "GP": 4, "M": block_mass.TILE, "D": dim, "DP": triton.next_power_of_2(dim)}
-    sizes = {"GROUP": 64, "TOKENS": block_mass.TOKENS, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
-    compile_one(block_mass._block_lse, 4, 2, pool, CAPPED=capped, **shape, **sizes)
+    sizes = {"GROUP": 64, "TOKENS": CHOICE.block, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
+    compile_one(block_mass._block_lse, CHOICE.warps, CHOICE.stages, pool, CAPPED=capped, **shape, **sizes)
     of = {"TOKENS": GROUPS.tokens(dim), "BLOCK": block_mass.BLOCK_TOKENS, "COLS": groups.COLUMNS, "sinks": None}
-    shape["M"] = groups.TILE
+    shape["M"] = groups.tile_heads(dim, 4, 64)
     compile_one(groups._attend_groups, GROUPS.warps, GROUPS.stages, pool, CAPPED=capped, **shape, **of)
     layer = {"G": 4, "D": dim, "DP": shape["DP"], "SPLITS": sparse_prefill.SPLITS, "CHAINED": True, **HEAD}
     wide_rows(WIDE.stages + (dim <= 128), pool, CAPPED=capped, EVIDENCE=False, **layer)
