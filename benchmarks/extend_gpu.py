@@ -31,6 +31,7 @@ from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.prompts import Prompt
 from sfi_sglang.attention.sparse_extend import Sparsity
 from sfi_sglang.attention.sparse_prefill import SparsePrefill
+from sfi_sglang.attention.triton_groups import TritonGroups
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.terminal import console
@@ -65,21 +66,28 @@ class Case:
         self.tokens = torch.randperm(self.length, device=DEVICE).int()[None]
         self.scoring = Scoring(self.dim**-0.5)
         layers = CoveredLayers(tuple(range(self.layers)), self.heads, self.kv_heads, self.dim)
-        prompt = Prompt(0, range(new), self.sparse, prefix, self.how)
-        self.ours, self.other = (SparsePrefill(layers, self.tokens, PROCESSORS, flash) for flash in (GPU, False))
-        self.ours.load([prompt])
-        self.other.load([prompt])
+        self.ours = SparsePrefill(layers, self.tokens, PROCESSORS, flash=GPU)
+        self.load([Prompt(0, range(new), self.sparse, prefix, self.how)])
         self.chosen = self.ours.choose(self.q, self.keys[0], self.scoring)
+
+    def load(self, prompts: list[Prompt]) -> None:
+        """The tables, which hang on launch settings."""
+        self.ours.load(prompts)
+        self.through_triton = TritonGroups(prompts, self.ours.layers, self.tokens)
 
     def full(self, layer: int) -> Tensor:
         return self.ours.attend_to_everything(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring)
 
-    def choice(self, layer: int, ours: SparsePrefill | None = None) -> Tensor:
-        return (ours or self.ours).choose(self.q, self.keys[layer % 2], self.scoring)
+    def choice(self, layer: int) -> Tensor:
+        return self.ours.choose(self.q, self.keys[layer % 2], self.scoring)
 
-    def groups(self, layer: int, ours: SparsePrefill | None = None) -> None:
+    def groups(self, layer: int) -> None:
         pool = self.keys[layer % 2], self.values[layer % 2]
-        (ours or self.ours).attend_groups(self.q, *pool, self.chosen, self.scoring, self.out)
+        self.ours.attend_groups(self.q, *pool, self.chosen, self.scoring, self.out)
+
+    def triton(self, layer: int) -> None:
+        pool = self.keys[layer % 2], self.values[layer % 2]
+        self.through_triton.run(self.q, *pool, self.chosen, self.scoring, self.out)
 
     def whole(self, layer: int) -> None:
         self.ours.run(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring, self.out)
@@ -125,7 +133,7 @@ def measure(case: Case, bandwidth: float, teraflops: float) -> list[Result]:
         "full": case.full,
         "choice": case.choice,
         "groups": case.groups,
-        "triton": partial(case.groups, ours=case.other),
+        "triton": case.triton,
         "sparse": case.whole,
     }
     if GPU:

@@ -11,7 +11,6 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from unittest.mock import patch
@@ -64,16 +63,13 @@ def main(
     """Try all combinations."""
     ways = list(itertools.product(*map(numbers, (tiles, blocks, stages, warps))))
     case = Case("qwen3-4b" if GPU else "tiny", prefix, new, SFIOptions(budget=budget, extend="sparse"))
-    steps: dict[str, Callable[[int], object]] = {
-        "choice": partial(case.choice, ours=case.other),
-        "groups": partial(case.groups, ours=case.other),
-    }
+    steps: dict[str, Callable[[int], object]] = {"choice": case.choice, "groups": case.triton}
     rows = list[dict[str, Any]]()
     with progress(console) as bar:
         for part, (tile, block, depth, warp) in bar.track(list(itertools.product(parts.split(","), ways))):
             setting = Launch(block=block, stages=depth, warps=warp, waves=1)
             with changed(settings_of(part, case.dim, tile, setting)):
-                case.other.load(case.other.prompts)
+                case.load(case.ours.prompts)
                 try:
                     time = case.all_layers(steps[part])
                 except OutOfResources:

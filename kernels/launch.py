@@ -21,7 +21,7 @@ LETS_IN: dict[str, Any] = {"CHAINED": _ON}
 
 @dataclass(frozen=True)
 class Launch:
-    """Settings of the attention kernel. `python -m benchmarks.sweep_gpu` finds them."""
+    """Settings of a kernel. `python -m benchmarks.sweep_gpu` and `sweep_extend` find them."""
 
     block: int  # tokens an iteration, at most
     stages: int  # iterations whose keys and values are under way
@@ -36,8 +36,8 @@ class Launch:
 TILE_NUMBERS = 8192
 FAST = Launch(block=64, stages=3, warps=2, waves=3)  # the best on an H200
 WIDE = Launch(block=64, stages=2, warps=4, waves=2)  # wide rows
-GROUPS = Launch(block=64, stages=3, warps=8, waves=1)  # of sparse extend, and what comes before it
-CHOICE = Launch(block=128, stages=2, warps=8, waves=1)
+GROUPS = Launch(block=64, stages=3, warps=8, waves=1)  # of sparse extend
+CHOICE = Launch(block=128, stages=2, warps=8, waves=1)  # of the blocks that they attend to
 MIXED = Launch(block=64, stages=2, warps=4, waves=4)  # slow rows leave their logits behind
 
 

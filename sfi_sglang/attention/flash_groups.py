@@ -6,7 +6,6 @@ FlashAttention's causal mask, which belongs to the last tokens of a sequence, is
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from sfi_sglang import sglang_symbols as symbols
 from sfi_sglang.attention.layers import CoveredLayers
 from sfi_sglang.attention.prompts import Prompt
+from sfi_sglang.attention.reference import dense_index
 from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.kernels.pages import page_chosen
 from sfi_sglang.selection.scoring import Scoring
@@ -31,30 +31,28 @@ class FlashGroups:
         self.prompts, self.layers, self.req_to_token = prompts, layers, req_to_token
         self.flash = symbols.resolve(symbols.FLASH_ATTENTION)
         device, kv_heads = req_to_token.device, layers.kv_heads
-        self.rows, self.longest = sum(prompt.sparse for prompt in prompts), max(prompt.how.group for prompt in prompts)
-        width = max(prompt.visible(prompt.sparse) for prompt in prompts)
-        groups = [(prompt, row - prompt.rows.start) for prompt in prompts for row in prompt.first]
-        ends = [min(start + prompt.how.group, prompt.sparse) for prompt, start in groups]
-        lengths = [prompt.visible(end) for (prompt, _), end in zip(groups, ends, strict=True)]
-        sizes = [end - start for (_, start), end in zip(groups, ends, strict=True)]
-        choices = [[prompt.line, prompt.sink, prompt.chosen] for prompt, _ in groups]
-        starts = [0, *accumulate(sizes * kv_heads)]
+        self.rows, self.longest = 0, max(prompt.how.group for prompt in prompts)
+        lengths, ends, choices = list[int](), list[int](), list[list[int]]()
+        for prompt in prompts:
+            lengths += [prompt.visible(end) for end in prompt.ends]
+            ends += [self.rows + end for end in prompt.ends]
+            choices += [[prompt.line, prompt.sink, prompt.chosen]] * len(prompt.ends)
+            self.rows += prompt.sparse
+        starts = [0, *(head * self.rows + end for head in range(kv_heads) for end in ends)]
         numbers = (torch.tensor(each, dtype=torch.int32) for each in (lengths * kv_heads, starts, choices))
         self.lengths, self.starts, self.choices = (to_device(each, device) for each in numbers)
-        self.table = torch.zeros(kv_heads, len(groups), width, dtype=torch.int32, device=device)
+        self.table = torch.zeros(kv_heads, len(ends), max(lengths), dtype=torch.int32, device=device)
         self._page_the_rest()
 
     def _page_the_rest(self) -> None:
         """All but what is chosen is the same in every layer."""
         kv_heads, number = self.layers.kv_heads, 0
-        heads = torch.arange(kv_heads, dtype=torch.int32, device=self.table.device)[:, None, None]
         for prompt in self.prompts:
-            slots = self.req_to_token[prompt.line] * kv_heads
-            table, number = self.table[:, number : number + len(prompt.first)], number + len(prompt.first)
-            table[..., : prompt.sink] = slots[: prompt.sink] + heads
-            rest = slots[prompt.recent : prompt.prefix + prompt.sparse]
-            after = prompt.visible(prompt.sparse) - len(rest)
-            table[..., after : after + len(rest)] = rest + heads
+            slots, length = self.req_to_token[prompt.line], prompt.visible(prompt.sparse)
+            rest = dense_index(slots[prompt.recent : prompt.prefix + prompt.sparse], kv_heads)
+            table, number = self.table[:, number : number + len(prompt.ends)], number + len(prompt.ends)
+            table[..., : prompt.sink] = dense_index(slots[: prompt.sink], kv_heads)[:, None]
+            table[..., length - rest.shape[1] : length] = rest[:, None]
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, chosen: Tensor, scoring: Scoring, out: Tensor) -> None:
         kv_heads, group, dim = self.layers.kv_heads, self.layers.group, self.layers.dim

@@ -23,6 +23,11 @@ class Prompt:
         return self.rows[: self.sparse : self.how.group]
 
     @property
+    def ends(self) -> list[int]:
+        """New tokens up to the last one of each group."""
+        return [*range(self.how.group, self.sparse, self.how.group), self.sparse]
+
+    @property
     def dense(self) -> list[int]:
         """Rows of q that attend to everything."""
         return [*self.first, *self.rows[self.sparse :]]

@@ -17,7 +17,7 @@ from sfi_sglang.selection.scoring import Scoring
 
 
 class GroupAttention(Protocol):
-    """Of one pass: made before its first layer."""
+    """Made once a pass, run in every covered layer."""
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, chosen: Tensor, scoring: Scoring, out: Tensor) -> None:
         """One layer: q and out [n, heads, D], keys and values [slots, KV, D], chosen int32 [groups, KV, blocks].
