@@ -87,16 +87,14 @@ def _attend(
         evidence_at, first = tl.load(rows + EVIDENCE_AT), tl.load(rows + FIRST)
         last = tl.where(evidence_at >= 0, first + tl.load(rows + CANDIDATES), first)
         line = (head * G + m_ids) * stride_logits + evidence_at - first
-    # The slots come an iteration ahead, so that the pipeline is as deep for keys and values as it is long.
-    slot = _slots(tokens, chosen_slots, lo + tl.arange(0, BLOCK), hi, sink, count, recent)
     for start in range(lo, hi, BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < hi
+        slot = _slots(tokens, chosen_slots, i, hi, sink, count, recent)
         offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
         there = within(inside[:, None], d_ids, D, DP)
         k = tl.load(k_ptr + offset, mask=there, other=0.0).to(q.dtype)
         v = tl.load(v_ptr + offset, mask=there, other=0.0).to(q.dtype)
-        slot = _slots(tokens, chosen_slots, i + BLOCK, hi, sink, count, recent)
         qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
         qk = tl.where(inside[None, :], qk, EMPTY)
         new_best = tl.maximum(best, tl.max(qk, 1))

@@ -36,7 +36,7 @@ def _visible_slots(tokens, chosen, i, end, sink, count, recent, BLOCK: tl.conste
     block = tl.load(chosen + (i - sink) // BLOCK, mask=of_block, other=0)
     position = tl.where(i < sink, i, i - sink - count + recent)
     position = tl.where(of_block, block * BLOCK + (i - sink) % BLOCK, position)
-    return tl.load(tokens + position, mask=i < end, other=0).to(tl.int64)
+    return tl.load(tokens + position, mask=i < end, other=0)
 
 
 @triton.jit(do_not_specialize=["stride_chosen"])
@@ -68,13 +68,12 @@ def _attend_groups(
         total += 1.0
     acc = tl.zeros([M, DP], tl.float32)
     whole = (first_limit - skipped) // TOKENS * TOKENS  # every query sees these
-    slot = _visible_slots(tokens, chosen, ids, hi, sink, count, recent, BLOCK)
     for masked in tl.static_range(2):
         for start in range(whole if masked else 0, hi if masked else whole, TOKENS):
             i = start + ids
-            here, slot = slot, _visible_slots(tokens, chosen, i + TOKENS, hi, sink, count, recent, BLOCK)
+            slot = _visible_slots(tokens, chosen, i, hi, sink, count, recent, BLOCK)
             best, total, acc, _, _, _ = take(
-                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, masked
+                q, k_ptr, v_ptr, slot, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, masked
             )
     result = acc / total[:, None] * v_scale
     tl.store(out + q_line[:, None] * D + d_ids[None, :], result.to(out.dtype.element_ty), mask=there)

@@ -12,19 +12,22 @@ import torch
 import triton
 import triton.language as tl
 
+from sfi_sglang.kernels.heads import queries_of_tile
+
 _ON = torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 9
 CHAINED: dict[str, Any] = {"CHAINED": True, "launch_pdl": True} if _ON else {"CHAINED": False}
 # For kernels that need most of the shared memory: how it is divided changes only while a processor is idle, so they let
 # the next one in, but do not start before the one before has ended.
 LETS_IN: dict[str, Any] = {"CHAINED": _ON}
+PTX = torch.cuda.is_available() and torch.version.hip is None  # can a kernel say in PTX what Triton cannot?
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Settings of a kernel. `python -m benchmarks.sweep_gpu` and `sweep_extend` find them."""
+    """Settings of a kernel. `python -m benchmarks.sweep_gpu`, `sweep_wide` and `sweep_extend` find them."""
 
     block: int  # tokens an iteration, at most
-    stages: int  # iterations whose keys and values are under way
+    stages: int  # iterations under way: half of them look slots up, and half read keys and values
     warps: int
     waves: int  # programs per multiprocessor that a pass is cut into
 
@@ -33,12 +36,24 @@ class Launch:
         return min(self.block, TILE_NUMBERS // triton.next_power_of_2(dim))
 
 
+@dataclass(frozen=True)
+class WideLaunch(Launch):
+    """Of wide rows."""
+
+    tile: int  # query heads of a program: the rows of one tl.dot
+
+    def queries(self, group: int) -> int:
+        """Of a tile. group: query heads per KV head."""
+        return queries_of_tile(self.tile, group)
+
+
 TILE_NUMBERS = 8192
-FAST = Launch(block=64, stages=3, warps=2, waves=3)  # the best on an H200
-WIDE = Launch(block=64, stages=2, warps=4, waves=2)  # wide rows
+FAST = Launch(block=64, stages=5, warps=2, waves=3)  # the best on an H200
+MIXED = Launch(block=64, stages=3, warps=2, waves=4)  # slow rows leave their logits behind
+WIDE = WideLaunch(block=64, stages=5, warps=8, waves=2, tile=128)  # rows that repair tens of tokens
+VERIFYING = WideLaunch(block=64, stages=5, warps=4, waves=2, tile=64)  # rows that verify at most MOST_DRAFTS
 GROUPS = Launch(block=64, stages=3, warps=8, waves=1)  # of sparse extend
 CHOICE = Launch(block=128, stages=2, warps=8, waves=1)  # of the blocks that they attend to
-MIXED = Launch(block=64, stages=2, warps=4, waves=4)  # slow rows leave their logits behind
 
 
 @triton.jit

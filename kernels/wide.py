@@ -1,7 +1,7 @@
 """Attention of wide rows: a row and the tokens that it repairs read the K and V of their request together.
 
 A row's queries are batch rows of their own (`TAIL` and the ones after it, itself last), causal among themselves. They
-are cut into tiles of QUERIES query heads of one KV head, and the context into splits of SPLIT tokens; the host lists
+are cut into tiles of query heads of one KV head, and the context into splits of SPLIT tokens; the host lists
 the pieces that have work, tiles of one split beside each other so that they share it in the L2 cache. Partial results
 go where those of single rows go, and the same merge joins them (kernels/decode.py).
 """
@@ -11,19 +11,12 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.kernels.decode import EMPTY, DecodeBuffers
-from sfi_sglang.kernels.heads import queries_of_tile, within
-from sfi_sglang.kernels.launch import LETS_IN, WIDE, chained
+from sfi_sglang.kernels.heads import within
+from sfi_sglang.kernels.launch import LETS_IN, PTX, WideLaunch, chained
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
 from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
 from sfi_sglang.kernels.scores import log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
-
-QUERIES = 64  # query heads of a tile: the rows of one tl.dot
-
-
-def tile_tokens(group: int) -> int:
-    """Tokens of one tile, for `group` query heads per KV head."""
-    return queries_of_tile(QUERIES, group)
 
 
 @triton.jit
@@ -35,7 +28,7 @@ def take(
     keep: logits, probabilities and the factor by which earlier sums shrink. MASKED: some of the tokens are not there,
     or not for every query."""
     d_ids = tl.arange(0, DP)
-    offset = (slot[:, None] * KV + head) * D + d_ids[None, :]
+    offset = (slot.to(tl.int64)[:, None] * KV + head) * D + d_ids[None, :]
     if MASKED:
         there = within(i[:, None] < hi, d_ids, D, DP)
         k, v = tl.load(k_ptr + offset, mask=there, other=0.0), tl.load(v_ptr + offset, mask=there, other=0.0)
@@ -58,11 +51,39 @@ def take(
 
 
 @triton.jit
-def _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink):
+def _leave(lines, taken, columns, candidate, values, ASM: tl.constexpr):
+    """Store a tile [M, BLOCK] of logits from where they lie; `tl.store` would take them through shared memory first.
+    lines: pointers [M]. columns: [BLOCK]. Only for rows that are `taken`, and for candidates."""
+    if ASM:
+        line = tl.where(taken, lines.to(tl.int64), 0)[:, None]
+        column = tl.where(candidate, columns, -1)[None, :]
+        tl.inline_asm_elementwise(
+            """{
+            .reg .pred p;
+            .reg .u64 address;
+            setp.ne.u64 p, $1, 0;
+            setp.ge.and.s32 p, $2, 0, p;
+            mad.wide.s32 address, $2, 4, $1;
+            @p st.global.f32 [address], $3;
+            mov.u32 $0, 0;
+            }""",
+            "=r,l,r,f", [line, column, values], tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+    else:
+        tl.store(lines[:, None] + columns[None, :], values, mask=taken[:, None] & candidate[None, :])
+
+
+@triton.jit
+def _keep(
+    lines, i, start, first, last, taken, qk, p, candidate_total, shrink, BLOCK: tl.constexpr, ASM: tl.constexpr
+):  # fmt: skip
     """Leave the evidence of a block and sum the candidates' probabilities."""
     candidate = (i >= first) & (i < last)
-    tl.store(logits + line[:, None] + i[None, :], qk, mask=candidate[None, :] & taken[:, None])
-    return candidate_total * shrink + tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
+    _leave(lines, taken, i, candidate, qk, ASM)
+    mass = tl.sum(p, 1)
+    if (start < first) | (start + BLOCK > last):
+        mass = tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
+    return candidate_total * shrink + mass
 
 
 @triton.jit
@@ -71,7 +92,7 @@ def _attend_wide(
     logits, scale, cap, stride_tokens, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BLOCK: tl.constexpr, EVIDENCE: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
-    CHAINED: tl.constexpr,
+    CHAINED: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
     """One piece of one KV head: a tile's queries over up to SPLIT tokens. GP: G, padded to a power of two."""
     head, piece = tl.program_id(0), tl.program_id(1)
@@ -104,21 +125,22 @@ def _attend_wide(
     last = tl.minimum(first + tl.load(own + CANDIDATES), hi)  # beyond are the next split's
     taken = real & (query == width - 1) & (evidence_at >= 0)  # leaves evidence
     evidence = tl.max(taken.to(tl.int32), 0) != 0
-    line = (head * G + g) * stride_logits + evidence_at - first
+    lines = logits + (head * G + g).to(tl.int64) * stride_logits + evidence_at - first
     ids = tl.arange(0, BLOCK)
     whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
-    slot = tl.load(tokens + lo + ids, mask=lo + ids < hi, other=0).to(tl.int64)
     for masked in tl.static_range(2):
         for start in range(whole if masked else lo, hi if masked else whole, BLOCK):
             i = start + ids
-            here, slot = slot, tl.load(tokens + i + BLOCK, mask=i + BLOCK < hi, other=0).to(tl.int64)
+            slot = tl.load(tokens + i, mask=i < hi, other=0) if masked else tl.load(tokens + i)
             best, total, acc, qk, p, shrink = take(
-                q, k_ptr, v_ptr, here, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, masked
+                q, k_ptr, v_ptr, slot, i, hi, limit, head, scale, cap, best, total, acc, KV, D, DP, CAPPED, masked
             )
             # EVIDENCE is a constant: joined by `and`, the branch would be compiled without it too.
             if EVIDENCE:  # noqa: SIM102
                 if evidence:
-                    candidate_total = _keep(logits, line, i, first, last, taken, qk, p, candidate_total, shrink)
+                    candidate_total = _keep(
+                        lines, i, start, first, last, taken, qk, p, candidate_total, shrink, BLOCK, ASM
+                    )
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
     there = within(seen[:, None], d_ids, D, DP)
@@ -140,12 +162,13 @@ def attend_wide(
     buffers: DecodeBuffers,
     scoring: Scoring,
     splits: int,
+    launch: WideLaunch,
     evidence: bool = True,
 ) -> None:
     """Partial results of the wide rows, beside those of `decode.attend`, whose arguments these are.
 
     pieces: int32 [n, 3], a wide row, a tile of its queries and a split of its context; row -1 for none. evidence: slow
-    rows may be among them. Without, there is room for a deeper pipeline: a third less time (benchmarks/README.md).
+    rows may be among them.
     """
     _, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -154,8 +177,8 @@ def attend_wide(
         q, keys, values, req_to_token, req_pool_indices, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         stride_tokens=req_to_token.stride(0), stride_logits=buffers.logits.stride(0),
-        KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=QUERIES, D=dim, DP=triton.next_power_of_2(dim),
-        BLOCK=WIDE.tokens(dim), EVIDENCE=evidence, SPLITS=splits, COLS=COLUMNS,
-        num_warps=WIDE.warps, num_stages=WIDE.stages + (not evidence and dim <= 128),
+        KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=launch.tile, D=dim, DP=triton.next_power_of_2(dim),
+        BLOCK=launch.tokens(dim), EVIDENCE=evidence, SPLITS=splits, COLS=COLUMNS,
+        num_warps=launch.warps, num_stages=launch.stages, ASM=PTX,
         **logit_arguments(scoring), **LETS_IN,
     )  # fmt: skip

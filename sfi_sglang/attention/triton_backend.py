@@ -15,6 +15,7 @@ from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from sglang.srt.model_executor.runner_utils.capture_mode import get_capture_attention_variant
 from torch import Tensor
 
+from sfi_sglang.api import exact
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import repairs, sinks_of
@@ -24,7 +25,6 @@ from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
 from sfi_sglang.attention.workspace import Workspace, free_bytes, limits_of
 from sfi_sglang.kernels import launch
-from sfi_sglang.kernels.wide import tile_tokens
 from sfi_sglang.scheduling.pass_room import REPAIR_ROWS, REPAIR_TOKENS
 from sfi_sglang.scheduling.row_plan import RowPlan, Step, repairs_of
 from sfi_sglang.scheduling.step_planner import StepPlanner
@@ -51,6 +51,7 @@ class SFITritonBackend(StockProxy):
         self.limits = limits_of(runner, layers, settings, free)
         self.workspace = Workspace.allocate(self.limits, runner.device, free)
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
+        self.wide = launch.VERIFYING if exact.started_for(runner.server_args) else launch.WIDE
         self.metadata = self._metadata(processors)
         parts = (self.workspace, self.metadata, self.req_to_token)
         self.attention: dict[str, RowAttention] = {
@@ -58,7 +59,7 @@ class SFITritonBackend(StockProxy):
             MIXED: TritonAttention(*parts, launch.MIXED, processors, logits_out=True),
         }
         if repairs(runner):  # apart: a kernel with no work still takes time in every layer
-            self.attention[WIDE] = TritonAttention(*parts, launch.MIXED, processors, logits_out=True, wide=True)
+            self.attention[WIDE] = TritonAttention(*parts, launch.MIXED, processors, logits_out=True, wide=self.wide)
         if self.limits.flashinfer:
             from sfi_sglang.attention.flashinfer_decode import FlashInferAttention
 
@@ -69,14 +70,14 @@ class SFITritonBackend(StockProxy):
 
     def _metadata(self, processors: int) -> PassMetadata:
         limits = self.limits
-        tile = tile_tokens(limits.heads // limits.kv_heads)
+        tile = self.wide.queries(limits.heads // limits.kv_heads)
         wide_tiles = REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile)
         return PassMetadata(
             limits.graph_rows,
             limits.evidence_tokens,
             self.req_to_token.device,
             max_pieces=launch.MIXED.waves * processors // limits.kv_heads + limits.graph_rows,
-            max_wide_pieces=max(launch.WIDE.waves * processors // limits.kv_heads, 2 * wide_tiles),
+            max_wide_pieces=max(self.wide.waves * processors // limits.kv_heads, 2 * wide_tiles),
             tile=tile,
         )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.decode import attend, merge
-from sfi_sglang.kernels.launch import Launch
+from sfi_sglang.kernels.launch import Launch, WideLaunch
 from sfi_sglang.kernels.locate import locate
 from sfi_sglang.kernels.wide import attend_wide
 from sfi_sglang.selection.scoring import Scoring
@@ -33,7 +33,7 @@ class RowAttention(Protocol):
 
 class TritonAttention:
     """Any number of tokens. processors: of the GPU. logits_out: slow rows leave their logits behind. wide: there may be
-    wide rows."""
+    wide rows, and how they are launched."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class TritonAttention:
         launch: Launch,
         processors: int,
         logits_out: bool = False,
-        wide: bool = False,
+        wide: WideLaunch | None = None,
     ) -> None:
         self.workspace, self.metadata, self.req_to_token = workspace, metadata, req_to_token
         self.launch, self.logits_out, self.wide = launch, logits_out, wide
@@ -71,5 +71,5 @@ class TritonAttention:
         slots = self.workspace.table.slots[:, layer]
         attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, splits, self.logits_out, self.launch)
         if self.wide:
-            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, splits)
+            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, splits, self.wide)
         return merge(metadata.rows, buffers, torch.empty_like(q), scoring, keys.shape[1], splits, self.logits_out)

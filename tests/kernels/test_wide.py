@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sfi_sglang.api.options import EVIDENCE_PAGE
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.kernels.decode import DecodeBuffers, attend, merge
-from sfi_sglang.kernels.launch import MIXED
-from sfi_sglang.kernels.wide import attend_wide, tile_tokens
+from sfi_sglang.kernels.launch import MIXED, VERIFYING, WIDE
+from sfi_sglang.kernels.wide import attend_wide
 from sfi_sglang.scheduling.request_state import Refresh
 from tests.kernels.made import DEVICE, DTYPES, KINDS, attention64, error_of, logits64, pools, scoring_of
 
@@ -30,13 +30,14 @@ SPLITS, FIRST = 8, 4
     pieces=st.sampled_from([80, 160]),
     splits=st.sampled_from([2, SPLITS]),
     selects=st.booleans(),
+    launch=st.sampled_from([WIDE, VERIFYING]),
     seed=st.integers(0, 99),
 )
-@example(1, 3, 128, 300, 15, 1, 160, 2, True, 0)  # whole blocks that every query sees
-@example(1, 3, 192, 300, 15, 1, 160, 2, True, 0)
-@example(1, 4, 64, 70, 15, 0, 80, 2, False, 0)  # verifies drafts, and there was no room for its evidence
+@example(1, 3, 128, 300, 15, 1, 160, 2, True, WIDE, 0)  # whole blocks that every query sees
+@example(1, 3, 192, 300, 15, 1, 160, 2, True, WIDE, 0)
+@example(1, 4, 64, 70, 15, 0, 80, 2, False, VERIFYING, 0)  # verifies drafts, and there was no room for its evidence
 def test_a_wide_row_beside_a_single_one(
-    dtype, kind, kv_heads, group, dim, length, repaired, gap, pieces, splits, selects, seed
+    dtype, kind, kv_heads, group, dim, length, repaired, gap, pieces, splits, selects, launch, seed
 ):
     """Row 0 sees 50 tokens, row 1 repairs tokens that end `gap` tokens before its own, row 2 sees 90 tokens."""
     generator = torch.Generator().manual_seed(seed)
@@ -47,7 +48,7 @@ def test_a_wide_row_beside_a_single_one(
     req_to_token = torch.stack([torch.randperm(400, generator=generator) for _ in range(3)]).int().to(DEVICE)
     req_pool_indices = torch.tensor([2, 0, 1] + [0] * repaired, device=DEVICE)
     positions = range(length - 1 - gap - repaired, length - 1 - gap)
-    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, 8 + count, pieces, tile_tokens(group))
+    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, 8 + count, pieces, launch.queries(group))
     for row, tokens in enumerate((50, length, 90)):
         metadata.dense(row, tokens)
     candidates = length - 20 - FIRST
@@ -61,7 +62,7 @@ def test_a_wide_row_beside_a_single_one(
     out = torch.full_like(q, torch.nan)
     pool = (q, keys, values, req_to_token, req_pool_indices)
     attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, SPLITS, True, MIXED)
-    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, SPLITS)
+    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, SPLITS, launch)
     merge(metadata.rows, buffers, out, scoring, kv_heads, SPLITS, True)
     visible = [50, length, 90, *(position + 1 for position in positions)]
     for row, tokens in enumerate(visible):
