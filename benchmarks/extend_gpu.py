@@ -3,12 +3,11 @@
     python -m benchmarks.extend_gpu --out result.json
 
 Qwen3-4B's shape, bf16, page size 1, one prompt; all 36 layers in one CUDA graph on random keys and values, medians of
-replays. `sparse` is made of: `full`, attention of each group's first token and of the last tokens to everything; the
-first ones' `choice` of blocks of the prefix; `groups`, attention to what was chosen, through FlashAttention too; and
-putting them together. `triton`: `groups` through our kernel. Random keys choose blocks all over the prefix, so nothing
-is shared between groups: real ones do better. Floors: the fewest FLOPs at `--teraflops`, the fewest bytes at the copy
-bandwidth, whichever takes longer. Without a GPU it runs without FlashAttention, interpreted, on a tiny shape: a
-rehearsal.
+replays. `sparse` is made of: each group's `choice` of blocks of the prefix; `groups`, attention to what was chosen,
+through FlashAttention too; and `ends`, attention of the last tokens to everything. `triton`: `groups` through our
+kernel. Random keys choose blocks all over the prefix, so nothing is shared between groups: real ones do better. Floors:
+the fewest FLOPs at `--teraflops`, the fewest bytes at the copy bandwidth, whichever takes longer. Without a GPU it runs
+without FlashAttention, interpreted, on a tiny shape: a rehearsal.
 """
 
 import json
@@ -36,7 +35,7 @@ from sfi_sglang.client.provenance import provenance
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.terminal import console
 
-PARTS = ("full", "choice", "groups")
+PARTS = ("ends", "choice", "groups")
 
 
 @dataclass
@@ -75,8 +74,9 @@ class Case:
         self.ours.load(prompts)
         self.through_triton = TritonGroups(prompts, self.ours.layers, self.tokens)
 
-    def full(self, layer: int) -> Tensor:
-        return self.ours.attend_to_everything(self.q, self.keys[layer % 2], self.values[layer % 2], self.scoring)
+    def ends(self, layer: int) -> None:
+        pool = self.keys[layer % 2], self.values[layer % 2]
+        self.ours.attend_ends(self.q, *pool, self.scoring, self.out)
 
     def choice(self, layer: int) -> Tensor:
         return self.ours.choose(self.q, self.keys[layer % 2], self.scoring)
@@ -119,10 +119,10 @@ class Case:
 
 
 def measure(case: Case, bandwidth: float, teraflops: float) -> list[Result]:
-    sink, groups = case.how.candidates(case.prefix).start, len(case.ours.first)
+    sink, groups = case.how.candidates(case.prefix).start, len(case.ours.prompts[0].first)
     scored = case.work(groups, case.prefix)
     works = {
-        "full": case.work(groups + EXTEND_TAIL, case.length),
+        "ends": case.work(EXTEND_TAIL, case.length),
         "choice": (scored[0] / 2, scored[1] / 2),  # no values
         "groups": case.work(case.sparse, sink + case.how.budget + case.how.recent + case.sparse / 2),
         "dense": case.work(case.new, case.prefix + case.new / 2),
@@ -130,7 +130,7 @@ def measure(case: Case, bandwidth: float, teraflops: float) -> list[Result]:
     works["triton"] = works["groups"]
     works["sparse"] = sum(works[name][0] for name in PARTS), sum(works[name][1] for name in PARTS)
     steps: dict[str, Callable[[int], object]] = {
-        "full": case.full,
+        "ends": case.ends,
         "choice": case.choice,
         "groups": case.groups,
         "triton": case.triton,
@@ -165,7 +165,7 @@ def main(
     for prefix, count in dict.fromkeys((one.prefix, one.new) for one in results):
         of = {one.name: one.microseconds / 1e3 for one in results if (one.prefix, one.new) == (prefix, count)}
         ratio = f"{of['dense'] / of['sparse']:.1f}" if "dense" in of else ""
-        ms = [f"{of[name]:.2f}" if name in of else "" for name in ("dense", "sparse", *PARTS)]
+        ms = [f"{of[name]:.2f}" if name in of else "" for name in ("dense", "sparse", *PARTS, "triton")]
         table.add_row(f"{prefix}", f"{count}", *ms[:2], ratio, *ms[2:])
     console.print(table)
     if out:

@@ -5,17 +5,16 @@
 The embedded model in float32 reads a prefix densely and then the new tokens in every way of VARIANTS
 (sfi_sglang/attention/sparse_extend.py). Replies are decoded with full attention, so that a difference comes from the
 new tokens alone: how many name the right number, and, dense's own reply forced upon every way, how far its
-distribution is from dense's. The same over every STRIDE-th token of the tool result. Kind `one turn`: one tool result
-on a dense prefix, the question before or behind it. Kind `turns`: facts told in turn 1 and asked for in turn 6, each
-turn but the first two sparse, on what the sparse ones before it left. Results are written after every prefix; a run
-goes on where the last one ended.
+distribution is from dense's. The same over every STRIDE-th token of the tool result. What is asked:
+extend_questions.py. Results are written after every prefix; a run goes on where the last one ended.
 """
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,32 +24,28 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.dense_llama import Context, Llama
+from benchmarks.extend_questions import KINDS, Asked, ask
 from sfi_sglang.api.options import SFIOptions
 from sfi_sglang.attention.reference import grouped_queries
 from sfi_sglang.attention.sparse_extend import Sparsity, sparse_extend
-from sfi_sglang.client.filler import Filler, Kind
+from sfi_sglang.client.filler import Filler
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.client.token_count import from_tokenizer
-from sfi_sglang.evals.prose import hide, sentences
-from sfi_sglang.evals.retrieval import NOTE, PLACES, code, digits, question, tells
-from sfi_sglang.evals.task import randomness
+from sfi_sglang.evals.retrieval import tells
 from sfi_sglang.selection import selector
 from sfi_sglang.selection.reuse import MERGE_BONUS
 from sfi_sglang.serving.embedded_model import embedded_model
 from sfi_sglang.terminal import console
 
-PREFIX, NEW, TURN = 6400, (200, 600, 1000, 1400), 1150  # tokens; TURN: of one of the six turns
-TURNS, DENSE_TURNS, FACTS = 6, 2, 2  # FACTS: told in a prefix, each asked for by itself
-TOOLS: tuple[Kind, ...] = ("listing", "code", "prose")
 STRIDE, REPLY, ANSWER = 8, 24, 10  # tokens: of a reply, of its part that must have the number
-KINDS = ("one turn", "turns")
 DENSE = "dense"
 
 
 def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]]:
     """How to extend (None: densely), and whether the memory of the last turn counts."""
-    base = Sparsity(budget, recent=recent, group=64, tail=16, delta=False)
+    base = Sparsity(budget, recent=recent, group=64, tail=16, mean=False, dense=True)
     finer = replace(base, group=16, tail=64, block=32)
+    mean = replace(finer, group=64, mean=True)
     return {
         DENSE: (None, False),
         "inherit": (replace(base, evidence=False), True),
@@ -64,53 +59,12 @@ def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]
         "group 16, tail 64, blocks, choosing only": (replace(finer, dense=False), False),
         "group 16, tail 64, blocks, delta": (replace(finer, delta=True), False),
         "group 16, tail 64, blocks, inherit": (finer, True),
-        "group 64, tail 64, blocks, delta": (replace(finer, group=64, delta=True), False),
+        "group 64, tail 64, blocks, delta": (replace(mean, mean=False, delta=True), False),
+        "mean of 64, tail 64, blocks": (mean, False),
+        "mean of 64, tail 64, blocks, choosing only": (replace(mean, dense=False), False),
+        "mean of 64, tail 64, blocks, delta": (replace(mean, delta=True), False),
         "group 4, tail 64, blocks, choosing only": (replace(finer, group=4, dense=False), False),
     }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """prefix: read densely. turns: token ids of the passes after it. questions: ids of the pass that ends in one, and
-    the answer."""
-
-    kind: str
-    trial: int
-    prefix: list[int]
-    turns: list[list[int]]
-    questions: list[tuple[list[int], str]]
-
-    @property
-    def longest(self) -> int:
-        last = max(len(ids) for ids, _ in self.questions)
-        return len(self.prefix) + sum(map(len, self.turns)) + last
-
-
-def ask(kind: str, trial: int, trials: int, tokenizer: Any, filler: Filler) -> Asked:
-    rng = randomness("sparse extend", kind, trial)
-    places, numbers = rng.sample(PLACES, FACTS), digits(rng, FACTS)
-    facts, depth = list(map(code, places, numbers)), (trial + 0.5) / trials / FACTS
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
-
-    if kind == "turns":
-        parts = [sentences(TURN, rng, filler.count) for _ in range(TURNS)]
-        parts[0] = hide(facts, parts[0], depth)
-        turns = [ids(f"Report: {' '.join(part)}{NOTE}") for part in parts[:-1]]
-        last = f"Report: {' '.join(parts[-1])}\n"
-        asked = [(ids(last + question(place)), number) for place, number in zip(places, numbers, strict=True)]
-        return Asked(kind, trial, [*turns[0], *turns[1]], turns[DENSE_TURNS:], asked)
-    told, asked = hide(facts, sentences(PREFIX, rng, filler.count), depth), []
-    for i, (place, number) in enumerate(zip(places, numbers, strict=True), trial * FACTS):
-        tool = filler.text(TOOLS[i % len(TOOLS)], NEW[i % len(NEW)], f"{i}")
-        before, after = question(place).split("\n")
-        if i // len(NEW) % 2:  # asked before the tool result
-            new = f"{before}\nTool result:\n{tool}{after}"
-        else:
-            new = f"Tool result:\n{tool}{before}\n{after}"
-        asked.append((ids(new), number))
-    return Asked(kind, trial, ids(f"Report: {' '.join(told)}{NOTE}"), [], asked)
 
 
 class Attention:
@@ -189,12 +143,13 @@ def measure(
             replied = torch.cat([first, llama.logits(llama.forward(reply[:-1], context, llama.plain))])
             logits = [llama.logits(hidden[STRIDE // 2 :: STRIDE]), replied]
             (tool_kl, tool_same), (kl, same) = map(divergence, dense.setdefault(number, logits), logits)
-            if not all(same[:ANSWER]):
+            most = REPLY if asked.kind == "values" else ANSWER
+            if not all(same[:most]):
                 context.length = start + len(ids)
-                reply = llama.greedy(first, context, ANSWER)
-            text = tokenizer.decode(reply[:ANSWER])
+                reply = llama.greedy(first, context, most)
+            text = tokenizer.decode(reply[:most])
             row = {"kind": asked.kind, "trial": asked.trial, "question": number, "variant": name}
-            row |= {"prefix": start, "new": len(ids), "right": tells(text, [answer]), "text": text}
+            row |= {"prefix": start, "new": len(ids), "right": tells(text, re.findall(r"\d+", answer)), "text": text}
             row |= {"reply_kl": statistics.mean(kl), "first_kl": kl[0], "reply_top1": statistics.mean(same)}
             row |= {"tool_kl": statistics.mean(tool_kl), "tool_top1": statistics.mean(tool_same)}
             found.append({**row, "attention_seconds": round(attention.seconds, 2)})

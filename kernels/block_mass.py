@@ -1,9 +1,8 @@
-"""Sparse extend: how much each slow query of a prompt attends to each block of BLOCK_TOKENS tokens of its prefix.
+"""Sparse extend: how much a query of each group attends to each block of BLOCK_TOKENS tokens of its prefix.
 
-Slow queries are every GROUP-th row of q from a prompt's first new one on. They are cut into tiles of M query heads of
-one KV head, and the prefix into splits, so that K is read once for a tile and never V. A first kernel leaves the
-logsumexp of each block, 1/32 of the logits; a second one turns them into probabilities, which it can only when the
-whole prefix is known, and means them over the query heads of a KV head.
+The queries are cut into tiles of M query heads of one KV head, and the prefix into splits, so that K is read once for a
+tile and never V. A first kernel leaves the logsumexp of each block, 1/32 of the logits; a second one turns them into
+probabilities, which it can only when the whole prefix is known, and means them over the query heads of a KV head.
 """
 
 import torch
@@ -19,7 +18,7 @@ from sfi_sglang.selection.scoring import Scoring
 
 BLOCK_TOKENS = 32
 TILE = 128  # query heads of a tile
-# Of a tile: line of req_to_token; first row of q, slow queries, number of the first one; first block, end block.
+# Of a tile: line of req_to_token; first query, queries, where among `lse` the first one is; first block, end block.
 COLUMNS = 6
 
 
@@ -27,7 +26,7 @@ COLUMNS = 6
 def _block_lse(
     q_ptr, k_ptr, req_to_token, tiles, lse, scale, cap, stride_tokens, stride_lse, size,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    GROUP: tl.constexpr, TOKENS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
+    TOKENS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
     """One tile of one KV head over `size` blocks."""
     head, tile, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -42,18 +41,17 @@ def _block_lse(
     m_ids, d_ids, ids = tl.arange(0, M), tl.arange(0, DP), tl.arange(0, TOKENS)
     query, g = m_ids // GP, m_ids % GP
     real = (query < count) & (g < G)
-    q_line = ((tl.load(tiles + 1) + query * GROUP) * KV + head) * G + g
+    q_line = ((tl.load(tiles + 1) + query) * KV + head) * G + g
     there = within(real[:, None], d_ids, D, DP)
     q = tl.load(q_ptr + q_line.to(tl.int64)[:, None] * D + d_ids[None, :], mask=there, other=0.0)
     lse += (((number + query) * KV + head) * G + g).to(tl.int64)[:, None] * stride_lse
     blocks = tl.arange(0, TOKENS // BLOCK)
     end = hi * BLOCK
-    slot = tl.load(tokens + lo * BLOCK + ids, mask=lo * BLOCK + ids < end, other=0).to(tl.int64)
     for start in range(lo * BLOCK, end, TOKENS):
         i = start + ids
         inside = within(i[:, None] < end, d_ids, D, DP)
+        slot = tl.load(tokens + i, mask=i < end, other=0).to(tl.int64)
         k = tl.load(k_ptr + (slot[:, None] * KV + head) * D + d_ids[None, :], mask=inside, other=0.0).to(q.dtype)
-        slot = tl.load(tokens + i + TOKENS, mask=i + TOKENS < end, other=0).to(tl.int64)
         qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
         qk = tl.reshape(qk, (M, TOKENS // BLOCK, BLOCK))
         best = tl.max(qk, 2)
@@ -66,7 +64,7 @@ def _block_lse(
 def _block_mass(
     lse, counts, mass, stride_lse, stride_mass, KV: tl.constexpr, G: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """The mean probability of every block over the query heads of one slow query and KV head."""
+    """The mean probability of every block over the query heads of one query and KV head."""
     number, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     count = tl.load(counts + number)
     line = number * KV + head
@@ -99,17 +97,16 @@ def block_mass(
     tiles: Tensor,
     counts: Tensor,
     scoring: Scoring,
-    group: int,
     lse: Tensor,
     out: Tensor,
     splits: int,
 ) -> None:
     """Of one layer.
 
-    q: [n, heads, D]. keys: the layer's pool [slots, KV, D]. req_to_token: int32 [lines, tokens]. tiles: int32 [tiles,
-    COLUMNS]. counts: int32 [slow queries], blocks that each has. group: rows of q from one slow query to the next.
-    lse: float32 [slow queries * heads, at least the most blocks], scratch. out: float32 [slow queries, KV, as many],
-    written below `counts`. splits: of the longest prefix.
+    q: [all queries, heads, D]. keys: the layer's pool [slots, KV, D]. req_to_token: int32 [lines, tokens]. tiles: int32
+    [tiles, COLUMNS], of some queries. counts: int32 [queries], blocks that each has. lse: float32 [queries * heads, at
+    least the most blocks], scratch. out: float32 [queries, KV, as many], written below `counts`. splits: of the longest
+    prefix.
     """
     heads, dim = q.shape[1:]
     kv_heads = keys.shape[1]
@@ -119,7 +116,7 @@ def block_mass(
     _block_lse[(kv_heads, tiles.shape[0], triton.cdiv(lse.shape[1], size))](
         q, keys, req_to_token, tiles, lse, stride_tokens=req_to_token.stride(0), stride_lse=lse.stride(0), size=size,
         KV=kv_heads, G=heads // kv_heads, GP=padded, M=max(TILE, padded), D=dim, DP=triton.next_power_of_2(dim),
-        GROUP=group, TOKENS=tokens, BLOCK=BLOCK_TOKENS, COLS=COLUMNS, num_warps=CHOICE.warps, num_stages=CHOICE.stages,
+        TOKENS=tokens, BLOCK=BLOCK_TOKENS, COLS=COLUMNS, num_warps=CHOICE.warps, num_stages=CHOICE.stages,
         **logit_arguments(scoring),
     )  # fmt: skip
     _block_mass[(counts.shape[0], kv_heads)](
@@ -127,14 +124,13 @@ def block_mass(
     )
 
 
-def tiles_of(prompts: list[tuple[int, int, int, range]], group: int, heads_each: int) -> tuple[Tensor, Tensor]:
-    """Tiles and counts, on the host. prompts: line of req_to_token, first row of q, its rows that are not dense, blocks
-    to choose from. heads_each: query heads per KV head."""
+def tiles_of(groups: list[tuple[int, int, int, range]], heads_each: int) -> tuple[Tensor, Tensor]:
+    """Tiles and counts, on the host. groups: of some prompts: line of req_to_token, first query, queries, blocks to
+    choose from. heads_each: query heads per KV head."""
     tiles, counts, width = [], list[int](), queries_of_tile(TILE, heads_each)
-    for line, row, rows, blocks in prompts:
-        slow = -(-rows // group)
-        for first in range(0, slow, width):
-            many = min(width, slow - first)
-            tiles.append([line, row + first * group, many, len(counts) + first, blocks.start, blocks.stop])
-        counts += [len(blocks)] * slow
+    for line, query, queries, blocks in groups:
+        for first in range(0, queries, width):
+            many = min(width, queries - first)
+            tiles.append([line, query + first, many, len(counts) + first, blocks.start, blocks.stop])
+        counts += [len(blocks)] * queries
     return torch.tensor(tiles, dtype=torch.int32), torch.tensor(counts, dtype=torch.int32)

@@ -118,7 +118,7 @@ ROLLBACK, FILL_MASK, TERMINATED = (f"{GRAMMAR}.{name}" for name in ("rollback", 
 
 # Wrapped where it is there; without it requests are served as well, only later (integration/token_cache.py).
 PROMPT_ENCODE = f"{SRT}.entrypoints.openai.parallel_prompt_encode.parallel_prompt_encode"
-# Called where it is there; without it sparse extend takes longer (attention/flash_groups.py).
+# Called where it is there; without it sparse extend takes longer (attention/flash_*.py).
 FLASH_ATTENTION = "sglang.kernels.ops.attention.flash_attention_v3.flash_attn_with_kvcache"
 
 # Looked up in the process of the HTTP server alone: schedulers need not load it.

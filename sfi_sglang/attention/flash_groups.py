@@ -19,13 +19,13 @@ from sfi_sglang.kernels.pages import page_chosen
 from sfi_sglang.selection.scoring import Scoring
 
 
-class FlashGroups:
-    """Models without caps, sinks and scales. A `GroupAttention`."""
+def flash_serves(q: Tensor, keys: Tensor, scoring: Scoring) -> bool:
+    """A layer: one without caps, sinks and scales."""
+    return scoring.bare and keys.dtype == q.dtype
 
-    @staticmethod
-    def fits(q: Tensor, keys: Tensor, scoring: Scoring) -> bool:
-        """Can a layer be served?"""
-        return scoring.bare and keys.dtype == q.dtype
+
+class FlashGroups:
+    """Models that `flash_serves`. A `GroupAttention`."""
 
     def __init__(self, prompts: Sequence[Prompt], layers: CoveredLayers, req_to_token: Tensor) -> None:
         self.prompts, self.layers, self.req_to_token = prompts, layers, req_to_token

@@ -54,6 +54,8 @@ class PrefillObserver:
         shape = (self.limits.kv_heads, PROMPT_QUERIES * self.group, self.limits.dim)
         queries = torch.zeros(shape, dtype=dtype, device=keys.device)
         prompt_evidence(queries, keys, slots, scoring, False, scores)
+        self.metadata.load()
+        self._choose(rows=1)
 
     def begin(self, rows: Sequence[RowPlan], counts: Sequence[int]) -> None:
         """Before the first layer. counts: new tokens of each row."""
@@ -123,5 +125,8 @@ class PrefillObserver:
         """Select from the evidence that has been read."""
         if self.metadata.refreshes:
             self.metadata.load()
-            self.workspace.refresh(self.metadata, self.metadata.refreshes, PROMPT_QUERIES * self.group)
+            self._choose(self.metadata.refreshes)
             self.metadata.clear()
+
+    def _choose(self, rows: int) -> None:
+        self.workspace.refresh(self.metadata, rows, PROMPT_QUERIES * self.group)

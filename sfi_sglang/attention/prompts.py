@@ -28,9 +28,9 @@ class Prompt:
         return [*range(self.how.group, self.sparse, self.how.group), self.sparse]
 
     @property
-    def dense(self) -> list[int]:
+    def end(self) -> range:
         """Rows of q that attend to everything."""
-        return [*self.first, *self.rows[self.sparse :]]
+        return self.rows[self.sparse :]
 
     @property
     def chosen(self) -> int:

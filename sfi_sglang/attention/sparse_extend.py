@@ -1,10 +1,9 @@
 """Sparse extend in plain torch: new tokens of a prompt attend to a part of a long cached prefix.
 
-Slow-fast inference along the prompt. Of every `group` new tokens the first is slow: its query is compared with the
-whole prefix, and what it attends to most is chosen for its group. The group sees sink, chosen and recent tokens of the
-prefix, and the new tokens before each. The slow token itself attends to everything, and `delta` gives back to its group
-what it would have lost by the choice (arXiv 2505.11254). The last `tail` tokens are dense: they begin the reply. What a
-token sees never depends on later tokens.
+Slow-fast inference along the prompt. The mean query of every `group` new tokens is compared with the whole prefix, and
+what it attends to most is chosen for them. The group sees sink, chosen and recent tokens of the prefix, and the new
+tokens before each. The last `tail` tokens are dense: they begin the reply. What a token sees never depends on later
+groups.
 
 A request gets `Sparsity.of`. The other settings are what benchmarks/sparse_extend.py compares it with.
 """
@@ -24,10 +23,12 @@ from sfi_sglang.selection.selector import attention_logits, power_mean, score, t
 @dataclass(frozen=True)
 class Sparsity:
     """budget, sink, recent: tokens of the prefix that a fast token sees, per KV head.
-    group: new tokens that share a choice. tail: last ones, dense. delta: mend the fast tokens' outputs.
+    group: new tokens that share a choice. tail: last ones, dense.
     block: choose whole blocks of so many tokens by their mass; 0: single tokens through `selector`.
-    dense: does the slow token keep its own full attention? Else it only chooses.
-    evidence: does the slow token choose? Else the inherited memory alone is seen, and no token is slow.
+    mean: does the mean query of a group choose? Else its first one.
+    evidence: does any? Else the inherited memory alone is seen.
+    dense: does the first token of a group see everything? With delta, its group is given what that one would have lost
+    by the choice (arXiv 2505.11254).
     """
 
     budget: int
@@ -35,10 +36,11 @@ class Sparsity:
     recent: int = 256
     group: int = 64
     tail: int = 16
-    delta: bool = True
     block: int = 0
+    mean: bool = True
     evidence: bool = True
-    dense: bool = True
+    dense: bool = False
+    delta: bool = False
     selector: SelectorOptions = field(default_factory=SelectorOptions)
 
     @classmethod
@@ -67,7 +69,8 @@ def sparse_extend(
     if sparse <= 0 or not how.spares(prefix):
         return extend(q, k, v, scoring)
     first = torch.arange(0, sparse, how.group)
-    chosen = choose(q[first], k, prefix, scoring, how, inherited)
+    asking = mean_queries(q[:sparse], how.group) if how.mean else q[first]
+    chosen = choose(asking, k, prefix, scoring, how, inherited)
     slow = extend(q[first], k, v, scoring, prefix + first) if how.evidence and how.dense else None
     out = q.new_empty(n, q.shape[1], v.shape[-1])
     for number, start in enumerate(first.tolist()):
@@ -84,18 +87,25 @@ def sparse_extend(
     return out
 
 
+def mean_queries(q: Tensor, group: int) -> Tensor:
+    """Of every `group` queries of q [n, heads, D], the last one of what is left -> [n / group, heads, D]."""
+    whole, rest = divmod(len(q), group)
+    means = q[: whole * group].unflatten(0, (whole, group)).mean(1)
+    return torch.cat([means, q[whole * group :].mean(0, keepdim=True)]) if rest else means
+
+
 def choose(
-    slow: Tensor, k: Tensor, prefix: int, scoring: Scoring, how: Sparsity, inherited: Tensor | None = None
+    asking: Tensor, k: Tensor, prefix: int, scoring: Scoring, how: Sparsity, inherited: Tensor | None = None
 ) -> Tensor:
-    """Positions [groups, KV, c] that each group sees beside sink and recent ones. slow: [groups, heads, D], the first
-    query of each."""
+    """Positions [groups, KV, c] that each group sees beside sink and recent ones. asking: [groups, heads, D], the query
+    of each that chooses."""
     kv_heads, candidates = k.shape[0], how.candidates(prefix)
     if not how.evidence:
         assert inherited is not None
-        return inherited.expand(len(slow), -1, -1)
+        return inherited.expand(len(asking), -1, -1)
     keys = k[:, candidates.start : candidates.stop]
-    logits = attention_logits(grouped_queries(slow, kv_heads), keys, scoring)
-    by_group = logits.unflatten(1, (len(slow), -1)).transpose(0, 1)  # [groups, KV, G, candidates]
+    logits = attention_logits(grouped_queries(asking, kv_heads), keys, scoring)
+    by_group = logits.unflatten(1, (len(asking), -1)).transpose(0, 1)  # [groups, KV, G, candidates]
     scores = power_mean(by_group.log_softmax(-1), how.selector)
     if inherited is not None:
         places = inherited - candidates.start

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+import torch
 
 from sfi_sglang.api.options import EXTEND_TAIL
 from sfi_sglang.serving.server import running_server
@@ -14,14 +15,14 @@ from tests.helpers import story
 pytestmark = [pytest.mark.gpu, pytest.mark.server, pytest.mark.timeout(900)]
 
 EXECUTORS = ("torch", "triton")
-BACKEND = ["--attention-backend", "triton", "--cuda-graph-bs-decode", "1", "8"]
+GRAPHS = ["--cuda-graph-bs-decode", "1", "8"]
 SPARSE = {**SFI, "budget": 128, "recent": 32, "extend": "sparse"}
 TURN = " wrote again. " + story(30, start=900)
 
 
-def turns(executor: str, log) -> list[dict]:
+def turns(backend: str, executor: str, log) -> list[dict]:
     """Second turns that extend sparsely: alone, two in one batch, and beside dense prompts."""
-    flags = [*FLAGS, *BF16, *BACKEND, "--sfi-executor", executor]
+    flags = [*FLAGS, *BF16, *GRAPHS, "--attention-backend", backend, "--sfi-executor", executor]
     with running_server(flags=flags, log=log) as url:
         for prompt in PROMPTS:
             ask(url, [prompt], [SPARSE])
@@ -34,9 +35,13 @@ def turns(executor: str, log) -> list[dict]:
     return replies
 
 
-def test_kernels_extend_as_torch_does(tmp_path):
+@pytest.mark.parametrize("backend", ["triton", "fa3"])
+def test_kernels_extend_as_torch_does(backend, tmp_path):
+    """fa3: groups attend through FlashAttention 3 (attention/flash_groups.py)."""
+    if backend == "fa3" and torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("FlashAttention 3 is for Hopper")
     with ThreadPoolExecutor(len(EXECUTORS)) as pool:
-        expected, replies = pool.map(lambda name: turns(name, tmp_path / f"{name}.log"), EXECUTORS)
+        expected, replies = pool.map(lambda name: turns(backend, name, tmp_path / f"{name}.log"), EXECUTORS)
     alike = sum(same_up_to_a_tie(one, other) for one, other in zip(expected, replies, strict=True))
     print(f"{alike} of {len(replies)} replies are torch's to the last token")
     assert alike > len(replies) / 2

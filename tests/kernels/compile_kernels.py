@@ -10,10 +10,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
-from sfi_sglang.attention import sparse_prefill
+from sfi_sglang.attention import triton_ends
 from sfi_sglang.attention.model_support import MAX_GROUP
 from sfi_sglang.kernels import block_mass, coverage, decode, evidence, groups, locate, pack, rows, select, stages, wide
-from sfi_sglang.kernels.launch import CHOICE, FAST, GROUPS, MIXED, WIDE
+from sfi_sglang.kernels.launch import CHOICE, FAST, GROUPS, MIXED, VERIFYING, WIDE, WideLaunch
 from sfi_sglang.selection.table import RING
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -86,12 +86,13 @@ def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
             CAPPED=capped, LOGITS_OUT=logits_out, **layer,
         )  # fmt: skip
         compile_one(decode._merge, 2, LOGITS_OUT=logits_out, **layer, **({} if sinks else {"sinks": None}))
-    wide_rows(WIDE.stages, pool, CAPPED=capped, EVIDENCE=True, **layer)
+    for launch in (WIDE, VERIFYING):
+        wide_rows(launch, pool, CAPPED=capped, EVIDENCE=True, **layer)
 
 
-def wide_rows(stages: int, pool: str, **constants) -> None:
-    sizes = {"GP": 4, "M": wide.QUERIES, "BLOCK": WIDE.tokens(constants["D"])}
-    compile_one(wide._attend_wide, WIDE.warps, stages, pool, **sizes, **constants)
+def wide_rows(launch: WideLaunch, pool: str, **constants) -> None:
+    sizes = {"GP": 4, "M": launch.tile, "BLOCK": launch.tokens(constants["D"]), "ASM": True}
+    compile_one(wide._attend_wide, launch.warps, launch.stages, pool, **sizes, **constants)
 
 
 def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
@@ -102,13 +103,13 @@ def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
 
 def extend(dim: int, pool: str, capped: bool) -> None:
     shape = {"KV": 8, "G": 4, "GP": 4, "M": block_mass.TILE, "D": dim, "DP": triton.next_power_of_2(dim)}
-    sizes = {"GROUP": 64, "TOKENS": CHOICE.block, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
+    sizes = {"TOKENS": CHOICE.block, "BLOCK": block_mass.BLOCK_TOKENS, "COLS": block_mass.COLUMNS}
     compile_one(block_mass._block_lse, CHOICE.warps, CHOICE.stages, pool, CAPPED=capped, **shape, **sizes)
     of = {"TOKENS": GROUPS.tokens(dim), "BLOCK": block_mass.BLOCK_TOKENS, "COLS": groups.COLUMNS, "sinks": None}
     shape["M"] = groups.tile_heads(dim, 4, 64)
     compile_one(groups._attend_groups, GROUPS.warps, GROUPS.stages, pool, CAPPED=capped, **shape, **of)
-    layer = {"G": 4, "D": dim, "DP": shape["DP"], "SPLITS": sparse_prefill.SPLITS, "CHAINED": True, **HEAD}
-    wide_rows(WIDE.stages + (dim <= 128), pool, CAPPED=capped, EVIDENCE=False, **layer)
+    layer = {"G": 4, "D": dim, "DP": shape["DP"], "SPLITS": triton_ends.SPLITS, "CHAINED": True, **HEAD}
+    wide_rows(WIDE, pool, CAPPED=capped, EVIDENCE=False, **layer)
 
 
 def main() -> None:

@@ -38,14 +38,18 @@ def selected(keys, queries, slots) -> torch.Tensor:
 
 
 def test_the_server_compiles_what_prompts_run(monkeypatch):
-    seen = []
+    """Of the selection too: its tables lie elsewhere than those of decode passes, whose graphs have compiled it."""
+    seen, refreshed = [], []
     monkeypatch.setattr(prefill_observer, "prompt_evidence", lambda *given: seen.append(given))
+    monkeypatch.setattr(Workspace, "refresh", lambda _, *given: refreshed.append(given))
     workspace = Workspace.allocate(Limits(LAYERS, HEADS, KV, DIM, 1, 1, OPTIONS.budget, CONTEXT), DEVICE, 1 << 40)
     keys = torch.zeros(8, KV, DIM, device=DEVICE, dtype=torch.float8_e4m3fn)
-    PrefillObserver(workspace, lambda _: keys, torch.zeros(1, 8)).compile(SCORINGS[1], torch.bfloat16)
+    observer = PrefillObserver(workspace, lambda _: keys, torch.zeros(1, 8))
+    observer.compile(SCORINGS[1], torch.bfloat16)
     queries, of, _, scoring, *_ = seen[0]
     assert queries.dtype is torch.bfloat16 and queries.shape == (KV, PROMPT_QUERIES * HEADS // KV, DIM)
     assert of is keys and scoring is SCORINGS[1]
+    assert refreshed == [(observer.metadata, 1, PROMPT_QUERIES * HEADS // KV)]
 
 
 def test_prompts_take_turns_where_their_evidence_does_not_fit_together():

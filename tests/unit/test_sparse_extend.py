@@ -32,7 +32,7 @@ def best(scores: np.ndarray, many: int) -> set[int]:
 
 
 def chosen(share: np.ndarray, how: Sparsity) -> set[int]:
-    """Of the candidates: share [c] of the slow query's attention."""
+    """Of the candidates: share [c] of the attention of the query that chooses."""
     if how.block:
         blocks = best(share.reshape(-1, how.block).sum(1), how.budget // how.block)
         return {block * how.block + i for block in blocks for i in range(how.block)}
@@ -51,7 +51,9 @@ def written_out(q, k, v, scoring: Scoring, how: Sparsity, inherited=None) -> np.
         keys, values = k[head // group], v[head // group]
         full = [weights(q[i, head], keys[: prefix + i + 1], scoring, head) @ values[: prefix + i + 1] for i in range(n)]
         for start in range(0, n, how.group):
-            rows = q[start, head // group * group : (head // group + 1) * group]
+            end = max(min(start + how.group, n - how.tail), start + 1)
+            asking = q[start:end].mean(0) if how.mean else q[start]
+            rows = asking[head // group * group : (head // group + 1) * group]
             share = np.mean([weights(row, keys[candidates.start : candidates.stop], scoring) for row in rows], 0)
             if inherited is not None:
                 share[inherited[head // group].numpy() - candidates.start] *= np.exp(MERGE_BONUS)
@@ -83,6 +85,7 @@ WAYS = st.builds(
     tail=st.integers(0, 20),
     delta=st.booleans(),
     dense=st.booleans(),
+    mean=st.booleans(),
     block=st.sampled_from([0, 8, 16]),
 )
 
@@ -119,20 +122,23 @@ def test_a_budget_over_the_prefix_is_dense(how, n, prefix, seed):
 
 @settings(max_examples=20)
 @given(how=WAYS, n=st.integers(2, 70), prefix=st.integers(100, 180), seed=st.integers(0, 99), data=st.data())
-def test_no_token_hears_of_later_ones(how, n, prefix, seed, data):
+def test_no_group_hears_of_later_ones(how, n, prefix, seed, data):
     """But for the tail: it begins where the prompt ends."""
     end = data.draw(st.integers(1, n - 1))
     q, k, v = made(n, prefix, 2, 2, seed)
     whole = sparse_extend(q, k, v, Scoring(SCALE), how)
     cut = sparse_extend(q[:end], k[:, : prefix + end], v[:, : prefix + end], Scoring(SCALE), how)
     before = max(end - how.tail, 0)
+    if how.mean:
+        before = before // how.group * how.group
     torch.testing.assert_close(whole[:before], cut[:before], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize("group", [16, 64])
-def test_groups_see_what_their_own_slow_token_found(group):
-    """Each slow token has a needle of its own in the prefix, which all tokens of its group are looking for."""
-    n, how = 3 * group, Sparsity(budget=32, recent=20, group=group, tail=0, delta=False, block=32)
+def test_groups_see_what_they_look_for(group, mean):
+    """Each has a needle of its own in the prefix, which all its tokens are looking for."""
+    n, how = 3 * group, Sparsity(budget=32, recent=20, group=group, tail=0, block=32, mean=mean)
     q, k, v = made(n, 400, 1, 1, 0)
     for number, place in enumerate((70, 170, 270)):
         q[number * group : (number + 1) * group] = k[:, place] * 8
