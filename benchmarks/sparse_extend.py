@@ -63,6 +63,8 @@ def variants(budget: int, recent: int) -> dict[str, tuple[Sparsity | None, bool]
         "mean of 64, tail 64, blocks": (mean, False),
         "mean of 64, tail 64, blocks, choosing only": (replace(mean, dense=False), False),
         "mean of 64, tail 64, blocks, delta": (replace(mean, delta=True), False),
+        "mean of 64, tail 64, blocks, choosing only, inherit": (replace(mean, dense=False), True),
+        "mean of 32, tail 64, blocks, choosing only": (replace(mean, group=32, dense=False), False),
         "group 4, tail 64, blocks, choosing only": (replace(finer, group=4, dense=False), False),
     }
 
