@@ -106,23 +106,22 @@ def _prompt_logits(
 
 
 @triton.jit
-def _prompt_queries(q_ptr, head, m_ids, R: tl.constexpr, D: tl.constexpr, DP: tl.constexpr):
+def _prompt_queries(q_ptr, head, m_ids, count, D: tl.constexpr, DP: tl.constexpr):
     d_ids = tl.arange(0, DP)
-    there = within(m_ids[:, None] < R, d_ids, D, DP)
-    return tl.load(q_ptr + (head * R + m_ids[:, None]) * D + d_ids[None, :], mask=there, other=0.0)
+    there = within(m_ids[:, None] < count, d_ids, D, DP)
+    return tl.load(q_ptr + (head * count + m_ids[:, None]) * D + d_ids[None, :], mask=there, other=0.0)
 
 
 # One version of the prompt kernels for all lengths: any other would be compiled in the middle of somebody's request.
-@triton.jit(do_not_specialize=["candidates", "size", "stride_slots"])
+@triton.jit(do_not_specialize=["candidates", "count", "size", "stride_slots"])
 def _prompt_lse(
-    q_ptr, k_ptr, slots, parts, scale, cap, candidates, size, stride_slots,
-    KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
-    CAPPED: tl.constexpr,
+    q_ptr, k_ptr, slots, parts, scale, cap, candidates, count, size, stride_slots,
+    KV: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
-    """Natural log-sum-exp of R queries over one split of the candidates of one KV head."""
+    """Natural log-sum-exp of `count` queries over one split of the candidates of one KV head."""
     head, split = tl.program_id(0), tl.program_id(1)
     m_ids = tl.arange(0, M)
-    q = _prompt_queries(q_ptr, head, m_ids, R, D, DP)
+    q = _prompt_queries(q_ptr, head, m_ids, count, D, DP)
     slots += head.to(tl.int64) * stride_slots
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
@@ -136,24 +135,23 @@ def _prompt_lse(
     tl.store(parts + (split * KV + head) * M + m_ids, (best + tl.log2(total)) * LN2)
 
 
-@triton.jit(do_not_specialize=["candidates", "stride_slots", "stride_evidence"])
+@triton.jit(do_not_specialize=["candidates", "count", "stride_slots", "stride_evidence"])
 def _prompt_scores(
-    q_ptr, k_ptr, slots, lse, evidence, scale, cap, alpha, candidates, stride_slots, stride_evidence,
-    KV: tl.constexpr, R: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
-    CAPPED: tl.constexpr,
+    q_ptr, k_ptr, slots, lse, evidence, scale, cap, alpha, candidates, count, stride_slots, stride_evidence,
+    KV: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
     """Merged evidence of BLOCK candidates of one KV head."""
     head, block = tl.program_id(0), tl.program_id(1)
     m_ids = tl.arange(0, M)
-    real = m_ids < R
-    q = _prompt_queries(q_ptr, head, m_ids, R, D, DP)
+    real = m_ids < count
+    q = _prompt_queries(q_ptr, head, m_ids, count, D, DP)
     slots += head.to(tl.int64) * stride_slots
     i = block * BLOCK + tl.arange(0, BLOCK)
     qk = _prompt_logits(q, k_ptr, slots, i, candidates, head, scale, cap, KV, D, DP, CAPPED)
     log_p = qk - (tl.load(lse + head * M + m_ids) * LOG2E)[:, None]
     log_p = tl.where(real[:, None], log_p * alpha, EMPTY)
     best = tl.max(log_p, 0)
-    merged = best + tl.log2(tl.sum(tl.exp2(log_p - best[None, :]), 0)) - tl.log2(R * 1.0)
+    merged = best + tl.log2(tl.sum(tl.exp2(log_p - best[None, :]), 0)) - tl.log2(count * 1.0)
     tl.store(evidence + head.to(tl.int64) * stride_evidence + i, merged * LN2 / alpha, mask=i < candidates)
 
 
@@ -174,7 +172,7 @@ def prompt_evidence(
     size = max(block, triton.cdiv(triton.cdiv(candidates, 64), block) * block)
     parts = torch.empty(triton.cdiv(candidates, size), kv_heads, m, device=queries.device)
     common = {
-        "candidates": candidates, "stride_slots": slots.stride(0), "KV": kv_heads, "R": count, "M": m,
+        "candidates": candidates, "count": count, "stride_slots": slots.stride(0), "KV": kv_heads, "M": m,
         "D": dim, "DP": triton.next_power_of_2(dim), "BLOCK": block, "num_warps": 4, **logit_arguments(scoring),
     }  # fmt: skip
     _prompt_lse[(kv_heads, parts.shape[0])](queries, keys, slots, parts, size=size, **common)

@@ -51,9 +51,10 @@ class PrefillObserver:
         keys = self.keys(0)
         slots = torch.full((self.limits.kv_heads, EVIDENCE_PAGE), -1, dtype=torch.int32, device=keys.device)
         scores = self.workspace.scores[0, 0, :, :EVIDENCE_PAGE]
-        shape = (self.limits.kv_heads, PROMPT_QUERIES * self.group, self.limits.dim)
-        queries = torch.zeros(shape, dtype=dtype, device=keys.device)
-        prompt_evidence(queries, keys, slots, scoring, False, scores)
+        for count in range(1, PROMPT_QUERIES + 1):  # a kernel for each power of two of their heads
+            shape = (self.limits.kv_heads, count * self.group, self.limits.dim)
+            queries = torch.zeros(shape, dtype=dtype, device=keys.device)
+            prompt_evidence(queries, keys, slots, scoring, False, scores)
         self.metadata.load()
         self._choose(rows=1)
 

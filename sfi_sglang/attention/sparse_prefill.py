@@ -37,9 +37,9 @@ class SparsePrefill:
     def compile(self, keys: Tensor, values: Tensor, scoring: Scoring, dtype: torch.dtype) -> None:
         """Build the kernels at the server's start, not in its first request. keys, values: a layer's pool. dtype: of
         the queries."""
-        how = Sparsity(BLOCK_TOKENS, recent=BLOCK_TOKENS, group=4, tail=1, block=BLOCK_TOKENS)
-        self.load([Prompt(0, range(5), 4, 4 * BLOCK_TOKENS, how)])
-        q = torch.zeros(5, self.layers.heads, self.layers.dim, dtype=dtype, device=self.req_to_token.device)
+        how = Sparsity(BLOCK_TOKENS, recent=BLOCK_TOKENS, tail=1, block=BLOCK_TOKENS)
+        self.load([Prompt(0, range(how.group + 1), how.group, 4 * BLOCK_TOKENS, how)])
+        q = torch.zeros(how.group + 1, self.layers.heads, self.layers.dim, dtype=dtype, device=self.req_to_token.device)
         self.run(q, keys, values, scoring, torch.empty_like(q))
         self.clear()
 

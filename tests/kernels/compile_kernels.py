@@ -96,7 +96,7 @@ def wide_rows(launch: WideLaunch, pool: str, **constants) -> None:
 
 
 def prompt(dim: int, queries: int, pool: str, capped: bool) -> None:
-    shape = {"KV": 8, "R": queries, "M": queries, "D": dim, "DP": triton.next_power_of_2(dim), "BLOCK": 64}
+    shape = {"KV": 8, "M": queries, "D": dim, "DP": triton.next_power_of_2(dim), "BLOCK": 64}
     for function in (evidence._prompt_lse, evidence._prompt_scores):
         compile_one(function, pool=pool, CAPPED=capped, **shape)
 

@@ -46,9 +46,10 @@ def test_the_server_compiles_what_prompts_run(monkeypatch):
     keys = torch.zeros(8, KV, DIM, device=DEVICE, dtype=torch.float8_e4m3fn)
     observer = PrefillObserver(workspace, lambda _: keys, torch.zeros(1, 8))
     observer.compile(SCORINGS[1], torch.bfloat16)
-    queries, of, _, scoring, *_ = seen[0]
-    assert queries.dtype is torch.bfloat16 and queries.shape == (KV, PROMPT_QUERIES * HEADS // KV, DIM)
-    assert of is keys and scoring is SCORINGS[1]
+    shapes = [(KV, count * HEADS // KV, DIM) for count in range(1, PROMPT_QUERIES + 1)]
+    assert [queries.shape for queries, *_ in seen] == shapes
+    assert all(queries.dtype is torch.bfloat16 and of is keys for queries, of, *_ in seen)
+    assert all(scoring is SCORINGS[1] for _, _, _, scoring, *_ in seen)
     assert refreshed == [(observer.metadata, 1, PROMPT_QUERIES * HEADS // KV)]
 
 
