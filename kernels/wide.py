@@ -50,26 +50,43 @@ def take(
     return new_best, total * shrink + tl.sum(p, 1), acc, qk, p, shrink
 
 
+PACK = tl.constexpr(16)  # numbers of a tile that a thread looks at together
+
+
+def _store_some() -> str:
+    """PTX for PACK numbers of a thread, which are of two rows at most. A warp that has no row to store leaves at once:
+    a look at each number would double what the kernel does."""
+    pack = PACK.value
+    line, column, first, last, value = (range(pack * n, pack * (n + 1)) for n in range(1, 6))
+    lines = [f"or.b64 any, any, ${n};" for n in line[1:]]
+    stores = [
+        f"setp.ne.u64 p, ${line[n]}, 0; setp.ge.and.s32 p, ${column[n]}, ${first[n]}, p; "
+        f"setp.lt.and.s32 p, ${column[n]}, ${last[n]}, p; mad.wide.s32 address, ${column[n]}, 4, ${line[n]}; "
+        f"@p st.global.f32 [address], ${value[n]};"
+        for n in range(pack)
+    ]
+    outputs = [f"mov.u32 ${n}, 0;" for n in range(pack)]  # what is elementwise has a result
+    return "\n".join(
+        ["{ .reg .pred p; .reg .u64 any, address;", f"mov.b64 any, ${line[0]};", *lines, "setp.eq.u64 p, any, 0;"]
+        + ["@p bra DONE;", *stores, "DONE:", *outputs, "}"]
+    )
+
+
+STORE = tl.constexpr(_store_some())
+OPERANDS = tl.constexpr(",".join(["=r"] * PACK.value + [kind for kind in "lrrrf" for _ in range(PACK.value)]))
+
+
 @triton.jit
-def _leave(lines, taken, columns, candidate, values, ASM: tl.constexpr):
+def _leave(lines, taken, columns, first, last, values, ASM: tl.constexpr):
     """Store a tile [M, BLOCK] of logits from where they lie; `tl.store` would take them through shared memory first.
-    lines: pointers [M]. columns: [BLOCK]. Only for rows that are `taken`, and for candidates."""
+    lines: pointers [M]. columns: [BLOCK]. Only for rows that are `taken`, and for columns from `first` to `last`."""
     if ASM:
         line = tl.where(taken, lines.to(tl.int64), 0)[:, None]
-        column = tl.where(candidate, columns, -1)[None, :]
         tl.inline_asm_elementwise(
-            """{
-            .reg .pred p;
-            .reg .u64 address;
-            setp.ne.u64 p, $1, 0;
-            setp.ge.and.s32 p, $2, 0, p;
-            mad.wide.s32 address, $2, 4, $1;
-            @p st.global.f32 [address], $3;
-            mov.u32 $0, 0;
-            }""",
-            "=r,l,r,f", [line, column, values], tl.int32, is_pure=False, pack=1,
-        )  # fmt: skip
+            STORE, OPERANDS, [line, columns[None, :], first, last, values], tl.int32, is_pure=False, pack=PACK
+        )
     else:
+        candidate = (columns >= first) & (columns < last)
         tl.store(lines[:, None] + columns[None, :], values, mask=taken[:, None] & candidate[None, :])
 
 
@@ -78,10 +95,10 @@ def _keep(
     lines, i, start, first, last, taken, qk, p, candidate_total, shrink, BLOCK: tl.constexpr, ASM: tl.constexpr
 ):  # fmt: skip
     """Leave the evidence of a block and sum the candidates' probabilities."""
-    candidate = (i >= first) & (i < last)
-    _leave(lines, taken, i, candidate, qk, ASM)
+    _leave(lines, taken, i, first, last, qk, ASM)
     mass = tl.sum(p, 1)
     if (start < first) | (start + BLOCK > last):
+        candidate = (i >= first) & (i < last)
         mass = tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
     return candidate_total * shrink + mass
 
