@@ -25,8 +25,8 @@ def take(
     KV: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, CAPPED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add tokens i, which lie in `slot`, to the running softmax of a tile. Returns it and what a caller may want to
-    keep: logits, probabilities and the factor by which earlier sums shrink. MASKED: some of the tokens are not there,
-    or not for every query."""
+    keep: dot products (logits, if CAPPED), probabilities and the factor by which earlier sums shrink. MASKED: some of
+    the tokens are not there, or not for every query."""
     d_ids = tl.arange(0, DP)
     offset = (slot.to(tl.int64)[:, None] * KV + head) * D + d_ids[None, :]
     if MASKED:
@@ -38,11 +38,14 @@ def take(
         there = d_ids[None, :] < D
         k, v = tl.load(k_ptr + offset, mask=there, other=0.0), tl.load(v_ptr + offset, mask=there, other=0.0)
     k, v = k.to(q.dtype), v.to(q.dtype)
-    qk = log2_logits(tl.dot(q, tl.trans(k)), scale, cap, CAPPED)
+    qk = tl.dot(q, tl.trans(k))
+    if CAPPED:
+        qk = log2_logits(qk, scale, cap, CAPPED)
+        scale = 1.0
     if MASKED:
         qk = tl.where(i[None, :] < tl.minimum(limit, hi)[:, None], qk, EMPTY)
-    new_best = tl.maximum(best, tl.max(qk, 1))
-    p = tl.exp2(qk - new_best[:, None])
+    new_best = tl.maximum(best, tl.max(qk, 1) * scale)
+    p = tl.exp2(qk * scale - new_best[:, None])  # one instruction for both
     if MASKED:
         p = tl.where(qk > EMPTY, p, 0.0)
     shrink = tl.exp2(best - new_best)
@@ -57,45 +60,48 @@ def _store_some() -> str:
     """PTX for PACK numbers of a thread, which are of two rows at most. A warp that has no row to store leaves at once:
     a look at each number would double what the kernel does."""
     pack = PACK.value
-    line, column, first, last, value = (range(pack * n, pack * (n + 1)) for n in range(1, 6))
-    lines = [f"or.b64 any, any, ${n};" for n in line[1:]]
-    stores = [
-        f"setp.ne.u64 p, ${line[n]}, 0; setp.ge.and.s32 p, ${column[n]}, ${first[n]}, p; "
-        f"setp.lt.and.s32 p, ${column[n]}, ${last[n]}, p; mad.wide.s32 address, ${column[n]}, 4, ${line[n]}; "
-        f"@p st.global.f32 [address], ${value[n]};"
-        for n in range(pack)
+    line, column, first, last, value, scale = (range(pack * n, pack * (n + 1)) for n in range(1, 7))
+    leave = [
+        "{ .reg .pred p; .reg .u64 any, address; .reg .f32 logit;",
+        f"mov.b64 any, ${line[0]};",
+        *(f"or.b64 any, any, ${n};" for n in line[1:]),
+        "setp.eq.u64 p, any, 0; @p bra DONE;",
     ]
-    outputs = [f"mov.u32 ${n}, 0;" for n in range(pack)]  # what is elementwise has a result
-    return "\n".join(
-        ["{ .reg .pred p; .reg .u64 any, address;", f"mov.b64 any, ${line[0]};", *lines, "setp.eq.u64 p, any, 0;"]
-        + ["@p bra DONE;", *stores, "DONE:", *outputs, "}"]
-    )
+    for n in range(pack):
+        leave += [
+            f"setp.ne.u64 p, ${line[n]}, 0; setp.ge.and.s32 p, ${column[n]}, ${first[n]}, p;",
+            f"setp.lt.and.s32 p, ${column[n]}, ${last[n]}, p; mad.wide.s32 address, ${column[n]}, 4, ${line[n]};",
+            f"mul.f32 logit, ${value[n]}, ${scale[n]}; @p st.global.f32 [address], logit;",
+        ]
+    return "\n".join([*leave, "DONE:", *(f"mov.u32 ${n}, 0;" for n in range(pack)), "}"])  # elementwise: a result each
 
 
 STORE = tl.constexpr(_store_some())
-OPERANDS = tl.constexpr(",".join(["=r"] * PACK.value + [kind for kind in "lrrrf" for _ in range(PACK.value)]))
+OPERANDS = tl.constexpr(",".join(["=r"] * PACK.value + [kind for kind in "lrrrff" for _ in range(PACK.value)]))
 
 
 @triton.jit
-def _leave(lines, taken, columns, first, last, values, ASM: tl.constexpr):
-    """Store a tile [M, BLOCK] of logits from where they lie; `tl.store` would take them through shared memory first.
-    lines: pointers [M]. columns: [BLOCK]. Only for rows that are `taken`, and for columns from `first` to `last`."""
+def _leave(lines, taken, columns, first, last, values, scale, ASM: tl.constexpr):
+    """Store a tile [M, BLOCK] of logits, values * scale, from where they lie; `tl.store` would take them through shared
+    memory first. lines: pointers [M]. columns: [BLOCK]. Only for rows that are `taken`, and for columns from `first` to
+    `last`."""
     if ASM:
         line = tl.where(taken, lines.to(tl.int64), 0)[:, None]
         tl.inline_asm_elementwise(
-            STORE, OPERANDS, [line, columns[None, :], first, last, values], tl.int32, is_pure=False, pack=PACK
+            STORE, OPERANDS, [line, columns[None, :], first, last, values, scale], tl.int32, is_pure=False, pack=PACK
         )
     else:
         candidate = (columns >= first) & (columns < last)
-        tl.store(lines[:, None] + columns[None, :], values, mask=taken[:, None] & candidate[None, :])
+        tl.store(lines[:, None] + columns[None, :], values * scale, mask=taken[:, None] & candidate[None, :])
 
 
 @triton.jit
 def _keep(
-    lines, i, start, first, last, taken, qk, p, candidate_total, shrink, BLOCK: tl.constexpr, ASM: tl.constexpr
+    lines, i, start, first, last, taken, qk, scale, p, candidate_total, shrink, BLOCK: tl.constexpr,
+    ASM: tl.constexpr,
 ):  # fmt: skip
     """Leave the evidence of a block and sum the candidates' probabilities."""
-    _leave(lines, taken, i, first, last, qk, ASM)
+    _leave(lines, taken, i, first, last, qk, scale, ASM)
     mass = tl.sum(p, 1)
     if (start < first) | (start + BLOCK > last):
         candidate = (i >= first) & (i < last)
@@ -143,7 +149,7 @@ def _attend_wide(
     taken = real & (query == width - 1) & (evidence_at >= 0)  # leaves evidence
     evidence = tl.max(taken.to(tl.int32), 0) != 0
     lines = logits + (head * G + g).to(tl.int64) * stride_logits + evidence_at - first
-    ids = tl.arange(0, BLOCK)
+    ids, unit = tl.arange(0, BLOCK), 1.0 if CAPPED else scale  # of what `take` returns
     whole = lo + tl.maximum(tl.minimum(tl.min(limit, 0), hi) - lo, 0) // BLOCK * BLOCK  # every query sees these blocks
     for masked in tl.static_range(2):
         for start in range(whole if masked else lo, hi if masked else whole, BLOCK):
@@ -156,7 +162,7 @@ def _attend_wide(
             if EVIDENCE:  # noqa: SIM102
                 if evidence:
                     candidate_total = _keep(
-                        lines, i, start, first, last, taken, qk, p, candidate_total, shrink, BLOCK, ASM
+                        lines, i, start, first, last, taken, qk, unit, p, candidate_total, shrink, BLOCK, ASM
                     )
     seen = real & (limit > lo)
     part = ((batch_row * KV + head) * SPLITS + split) * G + g
