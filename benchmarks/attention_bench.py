@@ -74,7 +74,7 @@ class Bench:
         self.req_pool_indices = torch.arange(batch, device=DEVICE)
         self.workspace = Workspace.allocate(self.limits, DEVICE, 1 << 60)
         self.metadata = PassMetadata(
-            batch, self.limits.evidence_tokens, DEVICE, MIXED.waves * PROCESSORS // self.limits.kv_heads + batch, 1
+            batch, self.limits.evidence_tokens, DEVICE, MIXED.waves * PROCESSORS // self.limits.kv_heads + batch
         )
         self.scoring = Scoring(self.limits.dim**-0.5)
 

@@ -56,8 +56,8 @@ class Case:
 
     def metadata(self, setting: WideLaunch) -> PassMetadata:
         tile, others = setting.queries(self.heads // self.kv_heads), self.queries - 1
-        pieces = max(setting.waves * PROCESSORS // self.kv_heads, 2 * -(-self.queries // tile) * self.batch)
-        metadata = PassMetadata(len(self.q), self.evidence, DEVICE, max_pieces=8, max_wide_pieces=pieces, tile=tile)
+        sizes = {"max_tiles": -(-self.queries // tile) * self.batch, "wave": setting.waves * PROCESSORS // self.kv_heads}
+        metadata = PassMetadata(len(self.q), self.evidence, DEVICE, max_pieces=8, tile=tile, **sizes)
         for row in range(self.batch):
             metadata.dense(row, self.context)
             metadata.refresh(row, Refresh(SINK, self.context - SINK - RECENT, KEEP), line=row, stages=0)

@@ -1,6 +1,5 @@
 """Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, evidence_pages
+from sfi_sglang.attention.cutting import splits_of
 from sfi_sglang.kernels import rows as columns
 from sfi_sglang.kernels.rows import COLUMNS
 from sfi_sglang.scheduling.request_state import Refresh
@@ -27,8 +27,8 @@ from sfi_sglang.scheduling.request_state import Refresh
 class PassMetadata:
     """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there).
 
-    max_pieces, max_wide_pieces: of single and of wide rows, in passes with slow rows. tile: tokens of a wide row's tile
-    (kernels/wide.py).
+    max_pieces: of single rows, in passes with slow rows. max_tiles: of wide rows, and tile: tokens of one
+    (kernels/wide.py); wave: pieces of theirs that the GPU runs at a time.
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class PassMetadata:
         evidence_tokens: int,
         device: torch.device | str,
         max_pieces: int = 0,
-        max_wide_pieces: int = 0,
+        max_tiles: int = 0,
         tile: int = 1,
+        wave: int = 1,
     ) -> None:
-        self.max_rows, self.tile = max_rows, tile
+        self.max_rows, self.tile, self.wave = max_rows, tile, max(wave, 1)
         self.pages = evidence_tokens // EVIDENCE_PAGE
-        sizes = np.cumsum([max_rows * COLUMNS, max_rows, self.pages, 2 * max_pieces, 3 * max_wide_pieces])
+        max_wide = 2 * max(self.wave, max_tiles) if max_tiles else 0  # where tiles are many, long rows get splits yet
+        sizes = np.cumsum([max_rows * COLUMNS, max_rows, self.pages, 2 * max_pieces, 3 * max_wide])
         self.ends = [int(size) for size in sizes]
         self.device = torch.zeros(self.ends[-1], dtype=torch.int32, device=device)
         rows, self.refresh_rows, self.page_to_row, pieces, wide_pieces = self.device.tensor_split(self.ends[:-1])
@@ -128,12 +130,13 @@ class PassMetadata:
 
     def _cut_wide(self, splits: int, block: int) -> list[tuple[int, int, int]]:
         """Pieces of the wide rows, of about equal work; the tiles of one split beside each other."""
-        room = len(self.wide_pieces) - sum(tiles for *_, tiles in self.wide)  # each tile may have one short split
-        work = sum(int(self.lines[row, LENGTH]) * tiles for row, _, tiles in self.wide)
+        if not self.wide:
+            return []
+        blocks, tiles = zip(*((-(-int(self.lines[row, LENGTH]) // block), n) for row, _, n in self.wide), strict=True)
         pieces: list[tuple[int, int, int]] = []
-        for row, others, tiles in self.wide:
-            length = int(self.lines[row, LENGTH])
-            size = math.ceil(max(work / room, length / splits) / block) * block
-            self.lines[row, SPLIT] = self.lines[others, SPLIT] = size
-            pieces += [(row, tile, split) for split in range(-(-length // size)) for tile in range(tiles)]
+        counts = splits_of(blocks, tiles, self.wave, len(self.wide_pieces), splits)
+        for (row, others, number), length, count in zip(self.wide, blocks, counts, strict=True):
+            size = -(-length // count)
+            self.lines[row, SPLIT] = self.lines[others, SPLIT] = size * block
+            pieces += [(row, tile, split) for split in range(-(-length // size)) for tile in range(number)]
         return pieces

@@ -71,14 +71,14 @@ class SFITritonBackend(StockProxy):
     def _metadata(self, processors: int) -> PassMetadata:
         limits = self.limits
         tile = self.wide.queries(limits.heads // limits.kv_heads)
-        wide_tiles = REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile)
         return PassMetadata(
             limits.graph_rows,
             limits.evidence_tokens,
             self.req_to_token.device,
             max_pieces=launch.MIXED.waves * processors // limits.kv_heads + limits.graph_rows,
-            max_wide_pieces=max(self.wide.waves * processors // limits.kv_heads, 2 * wide_tiles),
+            max_tiles=REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile),
             tile=tile,
+            wave=self.wide.waves * processors // limits.kv_heads,
         )
 
     # -- which graph ----------------------------------------------------------------------------------------------

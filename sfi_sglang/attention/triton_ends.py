@@ -37,14 +37,15 @@ class TritonEnds:
         self.rows, self.lines = (to_device(x, device) for x in (rows, [p.line for p in prompts for _ in p.end]))
         self.buffers = DecodeBuffers.allocate(len(rows), layers.heads, layers.kv_heads, layers.dim, SPLITS, 0, device)
         stepped = -(-len(rows) // STEP) * STEP
-        self.metadata = PassMetadata(stepped, 0, device, max_wide_pieces=tiles * (SPLITS + 1), tile=tile)
+        wave = WIDE.waves * processors // layers.kv_heads
+        self.metadata = PassMetadata(stepped, 0, device, max_tiles=tiles, tile=tile, wave=wave)
         at = 0
         for prompt in prompts:
             last, length = at + len(prompt.end) - 1, prompt.prefix + len(prompt.rows)
             self.metadata.dense(last, length)
             self.metadata.widen(last, at, range(length - len(prompt.end), length - 1))
             at = last + 1
-        self.metadata.load(at, WIDE.waves * processors // layers.kv_heads, SPLITS, WIDE.tokens(layers.dim))
+        self.metadata.load(at, splits=SPLITS, block=WIDE.tokens(layers.dim))
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring, out: Tensor) -> None:
         q, rows, kv_heads = q[self.rows], self.metadata.rows, keys.shape[1]

@@ -27,17 +27,17 @@ SPLITS, FIRST = 8, 4
     length=st.sampled_from([70, 129, 300]),
     repaired=st.sampled_from([1, 3, 15, 16, 40, 63]),
     gap=st.sampled_from([0, 1, 5]),
-    pieces=st.sampled_from([80, 160]),
+    wave=st.sampled_from([1, 7, 20]),
     splits=st.sampled_from([2, SPLITS]),
     selects=st.booleans(),
     launch=st.sampled_from([WIDE, VERIFYING]),
     seed=st.integers(0, 99),
 )
-@example(1, 3, 128, 300, 15, 1, 160, 2, True, WIDE, 0)  # whole blocks that every query sees
-@example(1, 3, 192, 300, 15, 1, 160, 2, True, WIDE, 0)
-@example(1, 4, 64, 70, 15, 0, 80, 2, False, VERIFYING, 0)  # verifies drafts, and there was no room for its evidence
+@example(1, 3, 128, 300, 15, 1, 20, 2, True, WIDE, 0)  # whole blocks that every query sees
+@example(1, 3, 192, 300, 15, 1, 20, 2, True, WIDE, 0)
+@example(1, 4, 64, 70, 15, 0, 7, 2, False, VERIFYING, 0)  # verifies drafts, and there was no room for its evidence
 def test_a_wide_row_beside_a_single_one(
-    dtype, kind, kv_heads, group, dim, length, repaired, gap, pieces, splits, selects, launch, seed
+    dtype, kind, kv_heads, group, dim, length, repaired, gap, wave, splits, selects, launch, seed
 ):
     """Row 0 sees 50 tokens, row 1 repairs tokens that end `gap` tokens before its own, row 2 sees 90 tokens."""
     generator = torch.Generator().manual_seed(seed)
@@ -48,7 +48,8 @@ def test_a_wide_row_beside_a_single_one(
     req_to_token = torch.stack([torch.randperm(400, generator=generator) for _ in range(3)]).int().to(DEVICE)
     req_pool_indices = torch.tensor([2, 0, 1] + [0] * repaired, device=DEVICE)
     positions = range(length - 1 - gap - repaired, length - 1 - gap)
-    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, 8 + count, pieces, launch.queries(group))
+    tile = launch.queries(group)
+    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, 8 + count, -(-(repaired + 1) // tile), tile, wave)
     for row, tokens in enumerate((50, length, 90)):
         metadata.dense(row, tokens)
     candidates = length - 20 - FIRST
