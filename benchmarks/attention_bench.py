@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions
-from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces
 from sfi_sglang.attention.triton_decode import TritonAttention
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.launch import FAST, MIXED, Launch
@@ -65,7 +65,7 @@ class Bench:
     def __init__(self, shape: str, batch: int, context: int, options: SFIOptions) -> None:
         self.batch, self.context, self.options = batch, context, options
         room = batch * (context + EVIDENCE_PAGE)  # evidence of all rows at once
-        self.limits = Limits(*SHAPES[shape], requests=batch, graph_rows=batch, budget=options.budget, context=room)
+        self.limits = Limits(*SHAPES[shape], batch, batch, options.budget, room, parts=1 << 12)
         slots = batch * context
         self.keys = torch.randn(2, slots, self.limits.kv_heads, self.limits.dim, dtype=DTYPE, device=DEVICE)
         self.values = torch.randn_like(self.keys)
@@ -73,9 +73,8 @@ class Bench:
         self.req_to_token = torch.randperm(slots, device=DEVICE).int().view(batch, context)
         self.req_pool_indices = torch.arange(batch, device=DEVICE)
         self.workspace = Workspace.allocate(self.limits, DEVICE, 1 << 60)
-        self.metadata = PassMetadata(
-            batch, self.limits.evidence_tokens, DEVICE, MIXED.waves * PROCESSORS // self.limits.kv_heads + batch
-        )
+        pieces = Pieces(MIXED.waves * PROCESSORS // self.limits.kv_heads + batch)
+        self.metadata = PassMetadata(batch, self.limits.evidence_tokens, DEVICE, pieces)
         self.scoring = Scoring(self.limits.dim**-0.5)
 
     def fill(self, slow: int, fast: int) -> None:

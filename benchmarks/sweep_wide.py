@@ -24,7 +24,7 @@ from benchmarks.decode_gpu import parse_cases
 from benchmarks.kernels_gpu import copy_bandwidth
 from benchmarks.sweep_gpu import numbers
 from sfi_sglang.api.options import EVIDENCE_PAGE, evidence_pages
-from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces
 from sfi_sglang.client.provenance import provenance
 from sfi_sglang.kernels import launch
 from sfi_sglang.kernels.decode import DecodeBuffers
@@ -34,7 +34,7 @@ from sfi_sglang.scheduling.request_state import Refresh
 from sfi_sglang.selection.scoring import Scoring
 from sfi_sglang.terminal import console, progress
 
-SINK, RECENT, KEEP, SPLITS = 4, 1024, 1536, 128
+SINK, RECENT, KEEP, SPLITS = 4, 1024, 1536, 64
 
 
 class Case:
@@ -50,14 +50,14 @@ class Case:
         self.tokens = torch.randperm(slots, device=DEVICE).int().view(batch, context)
         self.lines = torch.cat([torch.arange(batch), torch.arange(batch).repeat_interleave(queries - 1)]).to(DEVICE)
         self.evidence = batch * evidence_pages(context) * EVIDENCE_PAGE
-        of_layer = self.heads, self.kv_heads, self.dim, SPLITS, self.evidence
+        of_layer = self.heads, self.kv_heads, self.dim, rows * SPLITS, self.evidence
         self.buffers = DecodeBuffers.allocate(rows, *of_layer, torch.device(DEVICE))
         self.scoring = Scoring(self.dim**-0.5)
 
     def metadata(self, setting: WideLaunch) -> PassMetadata:
         tile, others = setting.queries(self.heads // self.kv_heads), self.queries - 1
-        sizes = {"max_tiles": -(-self.queries // tile) * self.batch, "wave": setting.waves * PROCESSORS // self.kv_heads}
-        metadata = PassMetadata(len(self.q), self.evidence, DEVICE, max_pieces=8, tile=tile, **sizes)
+        tiles, wave = -(-self.queries // tile) * self.batch, setting.waves * PROCESSORS // self.kv_heads
+        metadata = PassMetadata(len(self.q), self.evidence, DEVICE, Pieces(8, tiles, tile, wave))
         for row in range(self.batch):
             metadata.dense(row, self.context)
             metadata.refresh(row, Refresh(SINK, self.context - SINK - RECENT, KEEP), line=row, stages=0)
@@ -69,7 +69,7 @@ class Case:
         """Microseconds of all layers."""
         with patch.object(launch, "TILE_NUMBERS", setting.block * self.dim):
             metadata = self.metadata(setting)
-            pool = self.tokens, self.lines, metadata.rows, metadata.wide_pieces, self.buffers, self.scoring, SPLITS
+            pool = self.tokens, self.lines, metadata.rows, metadata.wide_pieces, self.buffers, self.scoring
 
             def run() -> None:
                 for layer in range(self.layers):

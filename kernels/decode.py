@@ -21,6 +21,7 @@ from sfi_sglang.kernels.rows import (
     EVIDENCE_AT,
     FIRST,
     LENGTH,
+    PARTS,
     RECENT,
     SELECTION,
     SINK,
@@ -48,10 +49,9 @@ def _slots(tokens, chosen_slots, i, end, sink, count, recent):
 @triton.jit
 def _attend(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, pieces, part_out, part_lse,
-    part_candidates, logits, scale, cap, stride_tokens, stride_chosen, keep, stride_logits,
+    part_candidates, logits, scale, cap, stride_tokens, stride_chosen, keep, stride_parts, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
-    SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr,
-    CHAINED: tl.constexpr,
+    COLS: tl.constexpr, CAPPED: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One split of one KV head of one row: its G query heads over up to SPLIT visible tokens."""
     head = tl.program_id(0)
@@ -110,7 +110,7 @@ def _attend(
                 mass = tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
             candidate_total = candidate_total * shrink + mass
         best = new_best
-    part = ((row * KV + head) * SPLITS + split) * G + m_ids
+    part = (head * stride_parts + tl.load(rows + PARTS) + split) * G + m_ids
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=q_mask)
     tl.store(part_lse + part, best + tl.log2(total), mask=m_ids < G)
     if LOGITS_OUT:
@@ -120,7 +120,7 @@ def _attend(
 
 @triton.jit
 def _merge(
-    part_out, part_lse, part_candidates, rows, sinks, out, candidate_lse, row_lse, v_scale,
+    part_out, part_lse, part_candidates, rows, sinks, out, candidate_lse, row_lse, v_scale, stride_parts,
     KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr,
     LOGITS_OUT: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
@@ -130,7 +130,7 @@ def _merge(
     visible = tl.load(rows + SINK) + tl.load(rows + COUNT) + tl.load(rows + LENGTH) - tl.load(rows + RECENT)
     splits, d_ids = tl.arange(0, SPLITS), tl.arange(0, DP)
     used = splits * tl.load(rows + SPLIT) < visible
-    part = ((row * KV + head // G) * SPLITS + splits) * G + head % G
+    part = (head // G * stride_parts + tl.load(rows + PARTS) + splits) * G + head % G
     chained(CHAINED)
     lse = tl.load(part_lse + part, mask=used, other=EMPTY)
     highest = tl.max(lse, 0)
@@ -156,21 +156,21 @@ def _merge(
 
 @dataclass(frozen=True)
 class DecodeBuffers:
-    """Partial results of up to `rows` rows, shared by all layers."""
+    """Results of a layer's attention. A row has partial ones of as many splits as it is cut into."""
 
-    out: Tensor  # float32 [rows, KV, splits, G, D]
-    lse: Tensor  # float32 [rows, KV, splits, G], log2
+    out: Tensor  # float32 [KV, parts, G, D]
+    lse: Tensor  # float32 [KV, parts, G], log2
     candidates: Tensor  # as lse, over candidates only
-    candidate_lse: Tensor  # float32 [rows, KV * G], log2
+    candidate_lse: Tensor  # float32 [rows, KV * G], log2, of whole rows
     row_lse: Tensor  # as candidate_lse, over all tokens; sinks of a Scoring are none
     logits: Tensor  # float32 [KV * G, T]: logits, log2, of the slow rows' candidates, one layer's
 
     @classmethod
     def allocate(
-        cls, rows: int, heads: int, kv_heads: int, dim: int, splits: int, candidates: int, device
+        cls, rows: int, heads: int, kv_heads: int, dim: int, parts: int, candidates: int, device
     ) -> "DecodeBuffers":
-        group = heads // kv_heads
-        lse = torch.empty(rows, kv_heads, splits, group, device=device)
+        group, parts = heads // kv_heads, -(-parts // 16) * 16  # Triton compiles anew for what 16 does not divide
+        lse = torch.empty(kv_heads, parts, group, device=device)
         out = torch.empty(*lse.shape, dim, device=device)
         candidate_lse, row_lse = torch.empty(2, rows, heads, device=device)
         logits = torch.empty(heads, candidates, device=device)
@@ -196,10 +196,9 @@ def attend(
 
     q: [rows, heads, D]. keys, values: the layer's pool, [slots, KV, D], of q's type or FP8. req_to_token: int32
     [pool rows, tokens]. req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32
-    [rows, KV, keep], the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: a power of
-    two, at most the buffers'; no row may need more. logits_out: slow rows leave logits and log-sum-exps in the buffers,
-    and only the row and split of each of `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has
-    the wide rows.
+    [rows, KV, keep], the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: of a row,
+    at most. logits_out: slow rows leave logits and log-sum-exps in the buffers, and only the row and split of each of
+    `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has the wide rows.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -209,9 +208,9 @@ def attend(
         q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
         stride_tokens=req_to_token.stride(0), stride_chosen=stride_chosen, keep=keep,
-        stride_logits=buffers.logits.stride(0), KV=kv_heads, G=group, M=max(MIN_DOT, triton.next_power_of_2(group)),
-        D=dim, DP=triton.next_power_of_2(dim), BLOCK=launch.tokens(dim), SPLITS=splits, COLS=COLUMNS,
-        LOGITS_OUT=logits_out, AHEAD=AHEAD,
+        stride_parts=buffers.lse.shape[1], stride_logits=buffers.logits.stride(0), KV=kv_heads, G=group,
+        M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim, DP=triton.next_power_of_2(dim),
+        BLOCK=launch.tokens(dim), COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,
         num_warps=launch.warps, num_stages=launch.stages, **logit_arguments(scoring), **CHAINED,
     )  # fmt: skip
 
@@ -225,13 +224,14 @@ def merge(
     splits: int,
     logits_out: bool,
 ) -> Tensor:
-    """Join the partial results of all rows, and the sinks, into `out` [rows, heads, D]."""
+    """Join the partial results of all rows, and the sinks, into `out` [rows, heads, D]. splits: a power of two; no row
+    has more."""
     count, heads, dim = out.shape
     merge_warps = 1 if splits <= 16 else 2  # the best on an H200
     _merge[(heads, count)](
         buffers.out, buffers.lse, buffers.candidates, rows, scoring.sinks, out, buffers.candidate_lse,
-        buffers.row_lse, scoring.v_scale, KV=kv_heads, G=heads // kv_heads, D=dim, DP=triton.next_power_of_2(dim),
-        SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out,
+        buffers.row_lse, scoring.v_scale, buffers.lse.shape[1], KV=kv_heads, G=heads // kv_heads, D=dim,
+        DP=triton.next_power_of_2(dim), SPLITS=splits, COLS=COLUMNS, LOGITS_OUT=logits_out,
         num_warps=merge_warps, **CHAINED,
     )  # fmt: skip
     return out

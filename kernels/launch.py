@@ -50,7 +50,7 @@ class WideLaunch(Launch):
 TILE_NUMBERS = 8192
 FAST = Launch(block=64, stages=5, warps=2, waves=3)  # the best on an H200
 MIXED = Launch(block=64, stages=3, warps=2, waves=4)  # slow rows leave their logits behind
-WIDE = WideLaunch(block=64, stages=5, warps=8, waves=2, tile=128)  # rows that repair tens of tokens
+WIDE = WideLaunch(block=64, stages=5, warps=8, waves=1, tile=128)  # rows that repair tens of tokens
 VERIFYING = WideLaunch(block=64, stages=5, warps=4, waves=2, tile=64)  # rows that verify at most MOST_DRAFTS
 GROUPS = Launch(block=64, stages=3, warps=8, waves=1)  # of sparse extend
 CHOICE = Launch(block=128, stages=2, warps=8, waves=1)  # of the blocks that they attend to

@@ -23,6 +23,7 @@ OLD_RECENT = tl.constexpr(12)  # and first recent position; 0: there was no old 
 OBSERVED = tl.constexpr(13)  # slow steps of this request whose coverage is in its sum
 WIDE = tl.constexpr(14)  # queries of a wide row, itself the last; 0: one; -1: a query of another row
 TAIL = tl.constexpr(15)  # of a wide row, the row of its first query
-COLUMNS = 16
+PARTS = tl.constexpr(16)  # the partial result of the row's first split; those of the others follow
+COLUMNS = 17
 
 AGREEMENT, PRIOR, NMS, EXCLUSION, SPAN = (tl.constexpr(stage.bit) for stage in ALL_STAGES)

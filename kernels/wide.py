@@ -13,7 +13,7 @@ from torch import Tensor
 from sfi_sglang.kernels.decode import EMPTY, DecodeBuffers
 from sfi_sglang.kernels.heads import within
 from sfi_sglang.kernels.launch import LETS_IN, PTX, WideLaunch, chained
-from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, SPLIT, TAIL
+from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, LENGTH, PARTS, SPLIT, TAIL
 from sfi_sglang.kernels.rows import WIDE as QUERIES_OF
 from sfi_sglang.kernels.scores import log2_logits, logit_arguments
 from sfi_sglang.selection.scoring import Scoring
@@ -112,10 +112,10 @@ def _keep(
 @triton.jit
 def _attend_wide(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
-    logits, scale, cap, stride_tokens, stride_logits,
+    logits, scale, cap, stride_tokens, stride_parts, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    BLOCK: tl.constexpr, EVIDENCE: tl.constexpr, SPLITS: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr,
-    CHAINED: tl.constexpr, ASM: tl.constexpr,
+    BLOCK: tl.constexpr, EVIDENCE: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr, CHAINED: tl.constexpr,
+    ASM: tl.constexpr,
 ):  # fmt: skip
     """One piece of one KV head: a tile's queries over up to SPLIT tokens. GP: G, padded to a power of two."""
     head, piece = tl.program_id(0), tl.program_id(1)
@@ -165,7 +165,7 @@ def _attend_wide(
                         lines, i, start, first, last, taken, qk, unit, p, candidate_total, shrink, BLOCK, ASM
                     )
     seen = real & (limit > lo)
-    part = ((batch_row * KV + head) * SPLITS + split) * G + g
+    part = (head * stride_parts + tl.load(rows + batch_row * COLS + PARTS) + split) * G + g
     there = within(seen[:, None], d_ids, D, DP)
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=there)
     tl.store(part_lse + part, best + tl.log2(total), mask=seen)
@@ -184,7 +184,6 @@ def attend_wide(
     pieces: Tensor,
     buffers: DecodeBuffers,
     scoring: Scoring,
-    splits: int,
     launch: WideLaunch,
     evidence: bool = True,
 ) -> None:
@@ -199,9 +198,9 @@ def attend_wide(
     _attend_wide[(kv_heads, pieces.shape[0])](
         q, keys, values, req_to_token, req_pool_indices, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        stride_tokens=req_to_token.stride(0), stride_logits=buffers.logits.stride(0),
+        stride_tokens=req_to_token.stride(0), stride_parts=buffers.lse.shape[1], stride_logits=buffers.logits.stride(0),
         KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=launch.tile, D=dim, DP=triton.next_power_of_2(dim),
-        BLOCK=launch.tokens(dim), EVIDENCE=evidence, SPLITS=splits, COLS=COLUMNS,
+        BLOCK=launch.tokens(dim), EVIDENCE=evidence, COLS=COLUMNS,
         num_warps=launch.warps, num_stages=launch.stages, ASM=PTX,
         **logit_arguments(scoring), **LETS_IN,
     )  # fmt: skip

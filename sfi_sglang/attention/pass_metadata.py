@@ -1,6 +1,7 @@
 """Fills the kernels' row metadata (kernels/rows.py) on the host and copies it to the device once per pass."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,47 @@ from sfi_sglang.scheduling.request_state import Refresh
 
 (
     SINK, COUNT, RECENT, LENGTH, SPLIT, SELECTION, EVIDENCE_AT, FIRST, CANDIDATES, KEEP, STAGES, OLD_COUNT, OLD_RECENT,
-    OBSERVED, WIDE, TAIL,
+    OBSERVED, WIDE, TAIL, PARTS,
 ) = (
     getattr(columns, name).value
     for name in (
         "SINK", "COUNT", "RECENT", "LENGTH", "SPLIT", "SELECTION", "EVIDENCE_AT", "FIRST", "CANDIDATES", "KEEP",
-        "STAGES", "OLD_COUNT", "OLD_RECENT", "OBSERVED", "WIDE", "TAIL",
+        "STAGES", "OLD_COUNT", "OLD_RECENT", "OBSERVED", "WIDE", "TAIL", "PARTS",
     )
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Into how many pieces, per KV head, a pass with slow rows may be cut. single: splits of single rows. tiles: of
+    wide rows, and tile: tokens of one (kernels/wide.py); wave: pieces of theirs, a tile and a split each, that the GPU
+    runs at a time."""
+
+    single: int = 0
+    tiles: int = 0
+    tile: int = 1
+    wave: int = 1
+
+    @property
+    def wide(self) -> int:
+        """Of wide rows: where tiles are many, long rows get splits yet."""
+        return 2 * max(self.wave, self.tiles) if self.tiles else 0
+
+    @property
+    def parts(self) -> int:
+        """Partial results, one of each row and split."""
+        return self.single + self.tile * self.wide
+
+
+def fast_parts(rows: int, programs: int) -> int:
+    """As `parts`, of passes with up to `rows` fast rows. programs: that they are cut into together, per KV head."""
+    return 2 * (programs + 1 + rows)
 
 
 class PassMetadata:
     """Metadata of the rows of one pass, on the host and at a fixed place on the device (CUDA graphs read it there).
 
-    max_pieces: of single rows, in passes with slow rows. max_tiles: of wide rows, and tile: tokens of one
-    (kernels/wide.py); wave: pieces of theirs that the GPU runs at a time.
+    pieces: at most.
     """
 
     def __init__(
@@ -36,22 +63,18 @@ class PassMetadata:
         max_rows: int,
         evidence_tokens: int,
         device: torch.device | str,
-        max_pieces: int = 0,
-        max_tiles: int = 0,
-        tile: int = 1,
-        wave: int = 1,
+        pieces: Pieces = Pieces(),
     ) -> None:
-        self.max_rows, self.tile, self.wave = max_rows, tile, max(wave, 1)
+        self.max_rows, self.limits = max_rows, pieces
         self.pages = evidence_tokens // EVIDENCE_PAGE
-        max_wide = 2 * max(self.wave, max_tiles) if max_tiles else 0  # where tiles are many, long rows get splits yet
-        sizes = np.cumsum([max_rows * COLUMNS, max_rows, self.pages, 2 * max_pieces, 3 * max_wide])
+        sizes = np.cumsum([max_rows * COLUMNS, max_rows, self.pages, 2 * pieces.single, 3 * pieces.wide])
         self.ends = [int(size) for size in sizes]
         self.device = torch.zeros(self.ends[-1], dtype=torch.int32, device=device)
-        rows, self.refresh_rows, self.page_to_row, pieces, wide_pieces = self.device.tensor_split(self.ends[:-1])
+        rows, self.refresh_rows, self.page_to_row, single, wide = self.device.tensor_split(self.ends[:-1])
         self.rows = rows.view(max_rows, COLUMNS)
         # refresh_rows: slow rows; page_to_row: the row of a page of evidence; -1: none
-        self.pieces = pieces.view(-1, 2)  # row (-1: none), split
-        self.wide_pieces = wide_pieces.view(-1, 3)  # wide row (-1: none), tile, split
+        self.pieces = single.view(-1, 2)  # row (-1: none), split
+        self.wide_pieces = wide.view(-1, 3)  # wide row (-1: none), tile, split
         self.clear()
 
     def clear(self) -> None:
@@ -99,7 +122,7 @@ class PassMetadata:
         for column in (SINK, RECENT, LENGTH):
             self.lines[others, column] = np.array(positions) + 1
         self.lines[others, WIDE] = -1
-        self.wide.append((row, others, -(-(len(positions) + 1) // self.tile)))
+        self.wide.append((row, others, -(-(len(positions) + 1) // self.limits.tile)))
 
     @property
     def visible(self) -> np.ndarray:
@@ -108,7 +131,7 @@ class PassMetadata:
         return lines[:, SINK] + lines[:, COUNT] + lines[:, LENGTH] - lines[:, RECENT]
 
     def load(self, rows: int = 0, programs: int = 1, splits: int = 1, block: int = 1) -> None:
-        """Cut the rows into at most `splits` splits of about equal work, `programs` (per KV head) in all and whole
+        """Cut the rows into at most `splits` splits each of about equal work, `programs` (per KV head) in all and whole
         blocks of tokens each, and copy everything to the device. rows: of the batch, where pieces are listed."""
         visible = np.where(self.lines[:, WIDE] == 0, self.visible, 0)
         size = np.maximum(visible.sum() / programs, visible / splits)
@@ -116,8 +139,11 @@ class PassMetadata:
         if rows:
             counts = -(-visible[:rows] // self.lines[:rows, SPLIT])
             first = np.repeat(counts.cumsum() - counts, counts)
+            self.lines[:rows, PARTS] = counts.cumsum() - counts
             self._list(3, np.stack([np.repeat(np.arange(rows), counts), np.arange(len(first)) - first], 1))
-            self._list(4, self._cut_wide(splits, block))
+            self._list(4, self._cut_wide(int(counts.sum()), splits, block))
+        else:
+            self.lines[:, PARTS] = np.arange(self.max_rows) * splits
         host = torch.from_numpy(self.host)
         if self.device.is_cuda:
             host = host.pin_memory()  # a fresh block: the copy of the last pass may still be under way
@@ -128,15 +154,18 @@ class PassMetadata:
         assert len(flat) <= self.ends[part] - self.ends[part - 1], "more pieces than there is room for"
         self.host[self.ends[part - 1] : self.ends[part - 1] + len(flat)] = flat
 
-    def _cut_wide(self, splits: int, block: int) -> list[tuple[int, int, int]]:
-        """Pieces of the wide rows, of about equal work; the tiles of one split beside each other."""
+    def _cut_wide(self, part: int, splits: int, block: int) -> list[tuple[int, int, int]]:
+        """Pieces of the wide rows, of about equal work; the tiles of one split beside each other. part: their first."""
         if not self.wide:
             return []
         blocks, tiles = zip(*((-(-int(self.lines[row, LENGTH]) // block), n) for row, _, n in self.wide), strict=True)
         pieces: list[tuple[int, int, int]] = []
-        counts = splits_of(blocks, tiles, self.wave, len(self.wide_pieces), splits)
+        counts = splits_of(blocks, tiles, self.limits.wave, self.limits.wide, splits)
         for (row, others, number), length, count in zip(self.wide, blocks, counts, strict=True):
             size = -(-length // count)
-            self.lines[row, SPLIT] = self.lines[others, SPLIT] = size * block
+            queries = [*range(*others.indices(self.max_rows)), row]
+            self.lines[queries, SPLIT] = size * block
+            self.lines[queries, PARTS] = part + np.arange(len(queries)) * count
+            part += len(queries) * count
             pieces += [(row, tile, split) for split in range(-(-length // size)) for tile in range(number)]
         return pieces

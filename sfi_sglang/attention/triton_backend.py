@@ -19,7 +19,7 @@ from sfi_sglang.api import exact
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import repairs, sinks_of
-from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces, fast_parts
 from sfi_sglang.attention.prefill import Prefill
 from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
@@ -48,38 +48,39 @@ class SFITritonBackend(StockProxy):
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
         self.scorings = Scorings(self.pool)
         free = free_bytes(runner.device)
-        self.limits = limits_of(runner, layers, settings, free)
-        self.workspace = Workspace.allocate(self.limits, runner.device, free)
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
         self.wide = launch.VERIFYING if exact.started_for(runner.server_args) else launch.WIDE
-        self.metadata = self._metadata(processors)
-        parts = (self.workspace, self.metadata, self.req_to_token)
+        pieces, parts = self._pieces(processors)
+        self.limits = limits_of(runner, layers, settings, free, parts)
+        self.workspace = Workspace.allocate(self.limits, runner.device, free)
+        rows, evidence = self.limits.graph_rows, self.limits.evidence_tokens
+        self.metadata = PassMetadata(rows, evidence, self.req_to_token.device, pieces)
+        shared = (self.workspace, self.metadata, self.req_to_token)
         self.attention: dict[str, RowAttention] = {
-            FAST: TritonAttention(*parts, launch.FAST, processors),
-            MIXED: TritonAttention(*parts, launch.MIXED, processors, logits_out=True),
+            FAST: TritonAttention(*shared, launch.FAST, processors),
+            MIXED: TritonAttention(*shared, launch.MIXED, processors, logits_out=True),
         }
         if repairs(runner):  # apart: a kernel with no work still takes time in every layer
-            self.attention[WIDE] = TritonAttention(*parts, launch.MIXED, processors, logits_out=True, wide=self.wide)
+            self.attention[WIDE] = TritonAttention(*shared, launch.MIXED, processors, logits_out=True, wide=self.wide)
         if self.limits.flashinfer:
             from sfi_sglang.attention.flashinfer_decode import FlashInferAttention
 
-            self.attention[FAST] = FlashInferAttention(*parts, runner.dtype)
+            self.attention[FAST] = FlashInferAttention(*shared, runner.dtype)
         self.variant = DENSE
         self.rows: list[RowPlan] = []
         self.prefill = Prefill(runner, layers, planner, self.workspace, self.scorings, processors)
 
-    def _metadata(self, processors: int) -> PassMetadata:
-        limits = self.limits
-        tile = self.wide.queries(limits.heads // limits.kv_heads)
-        return PassMetadata(
-            limits.graph_rows,
-            limits.evidence_tokens,
-            self.req_to_token.device,
-            max_pieces=launch.MIXED.waves * processors // limits.kv_heads + limits.graph_rows,
-            max_tiles=REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile),
+    def _pieces(self, processors: int) -> tuple[Pieces, int]:
+        """Of passes with slow rows, and partial results of any pass."""
+        rows, kv_heads = self.runner.req_to_token_pool.size, self.layers.kv_heads
+        tile = self.wide.queries(self.layers.group)
+        pieces = Pieces(
+            single=launch.MIXED.waves * processors // kv_heads + rows,
+            tiles=REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile),
             tile=tile,
-            wave=self.wide.waves * processors // limits.kv_heads,
+            wave=max(self.wide.waves * processors // kv_heads, 1),
         )
+        return pieces, max(pieces.parts, fast_parts(rows, launch.FAST.waves * processors // kv_heads))
 
     # -- which graph ----------------------------------------------------------------------------------------------
 

@@ -71,5 +71,5 @@ class TritonAttention:
         slots = self.workspace.table.slots[:, layer]
         attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, splits, self.logits_out, self.launch)
         if self.wide:
-            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, splits, self.wide)
+            attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, self.wide)
         return merge(metadata.rows, buffers, torch.empty_like(q), scoring, keys.shape[1], splits, self.logits_out)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sfi_sglang.attention.layers import CoveredLayers
-from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces
 from sfi_sglang.attention.prompts import Prompt
 from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.kernels.decode import DecodeBuffers, merge
@@ -35,10 +35,11 @@ class TritonEnds:
         self.req_to_token, device, tile = req_to_token, req_to_token.device, WIDE.queries(layers.group)
         rows, tiles = [row for prompt in prompts for row in prompt.end], sum(-(-len(p.end) // tile) for p in prompts)
         self.rows, self.lines = (to_device(x, device) for x in (rows, [p.line for p in prompts for _ in p.end]))
-        self.buffers = DecodeBuffers.allocate(len(rows), layers.heads, layers.kv_heads, layers.dim, SPLITS, 0, device)
         stepped = -(-len(rows) // STEP) * STEP
-        wave = WIDE.waves * processors // layers.kv_heads
-        self.metadata = PassMetadata(stepped, 0, device, max_tiles=tiles, tile=tile, wave=wave)
+        pieces = Pieces(tiles=tiles, tile=tile, wave=max(WIDE.waves * processors // layers.kv_heads, 1))
+        sizes = layers.heads, layers.kv_heads, layers.dim, pieces.parts
+        self.buffers = DecodeBuffers.allocate(len(rows), *sizes, candidates=0, device=device)
+        self.metadata = PassMetadata(stepped, 0, device, pieces)
         at = 0
         for prompt in prompts:
             last, length = at + len(prompt.end) - 1, prompt.prefix + len(prompt.rows)
@@ -50,5 +51,5 @@ class TritonEnds:
     def run(self, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring, out: Tensor) -> None:
         q, rows, kv_heads = q[self.rows], self.metadata.rows, keys.shape[1]
         pool = keys, values, self.req_to_token, self.lines
-        attend_wide(q, *pool, rows, self.metadata.wide_pieces, self.buffers, scoring, SPLITS, WIDE, evidence=False)
+        attend_wide(q, *pool, rows, self.metadata.wide_pieces, self.buffers, scoring, WIDE, evidence=False)
         out[self.rows] = merge(rows, self.buffers, torch.empty_like(q), scoring, kv_heads, SPLITS, False)

@@ -48,7 +48,7 @@ class Workspace:
             )
         scores = torch.zeros(2, limits.layers, limits.kv_heads, limits.evidence_tokens, device=device)
         buffers = DecodeBuffers.allocate(
-            limits.graph_rows, limits.heads, limits.kv_heads, limits.dim, limits.splits, limits.evidence_tokens, device
+            limits.graph_rows, limits.heads, limits.kv_heads, limits.dim, limits.parts, limits.evidence_tokens, device
         )
         mass = torch.empty(limits.graph_rows, limits.layers, limits.kv_heads, 2, device=device)
         return cls(limits, SelectionTable(limits, device), scores, buffers, mass)
@@ -81,8 +81,9 @@ def free_bytes(device: torch.device | str) -> int:
     return int(least)
 
 
-def limits_of(runner: Any, layers: CoveredLayers, settings: Settings, free: int) -> Limits:
+def limits_of(runner: Any, layers: CoveredLayers, settings: Settings, free: int, parts: int) -> Limits:
     """free: bytes; where they do not hold a selection for every request that may run, fewer can have SFI at once.
+    parts: see Limits.
 
     Raises:
         ValueError: FlashInfer cannot number so many slots.
@@ -101,6 +102,7 @@ def limits_of(runner: Any, layers: CoveredLayers, settings: Settings, free: int)
         graph_rows=runner.req_to_token_pool.size,
         budget=settings.max_budget,
         context=model.context_len,
+        parts=parts,
         store_bytes=settings.store_bytes,
         flashinfer=flashinfer,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions, evidence_pages
 
 MB = 1 << 20
+MOST_SPLITS = 64  # of a row: so many fill a GPU
 SPARE, FEWEST = 0.15, 8  # share of the free memory for graphs and activations; requests with SFI at once
 FLASHINFER_FLOATS, FLASHINFER_INTS = 128 * MB, MB  # workspaces; the first is the size that FlashInfer recommends
 
@@ -22,6 +23,7 @@ class Limits:
     graph_rows: int  # rows of one decode batch, at most
     budget: int  # largest `budget` of a request
     context: int  # tokens
+    parts: int = 0  # partial results of the rows of one pass, per KV head, at most
     store_bytes: int = 0  # selections that outlive their request, at most
     flashinfer: bool = False  # are fast rows attended by FlashInfer?
 
@@ -30,15 +32,10 @@ class Limits:
         """Candidates of all slow rows of one pass, together: at least one whole context."""
         return evidence_pages(self.context) * EVIDENCE_PAGE
 
-    @property
-    def splits(self) -> int:
-        """Most splits of one row: enough that one long row fills the GPU, fewer where many rows do."""
-        return 64 if self.graph_rows <= 32 else 32 if self.graph_rows <= 64 else 16
-
     def pass_splits(self, rows: int, programs: int) -> int:
         """Splits of each of `rows` rows of about equal length that make `programs` programs: a power of two."""
         even = -(-programs // (rows * self.kv_heads))
-        return min(self.splits, max(2, 1 << (even - 1).bit_length()))
+        return min(MOST_SPLITS, max(2, 1 << (even - 1).bit_length()))
 
     @property
     def line_bytes(self) -> int:
@@ -52,7 +49,7 @@ class Limits:
 
     @property
     def partial_bytes(self) -> int:
-        return self.graph_rows * (self.heads * self.splits * (self.dim + 2) + 2 * self.layers * self.kv_heads) * 4
+        return (self.parts * self.heads * (self.dim + 2) + self.graph_rows * 2 * self.layers * self.kv_heads) * 4
 
     @property
     def page_room(self) -> int:

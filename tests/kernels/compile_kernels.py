@@ -10,7 +10,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, PROMPT_QUERIES
-from sfi_sglang.attention import triton_ends
 from sfi_sglang.attention.model_support import MAX_GROUP
 from sfi_sglang.kernels import block_mass, coverage, decode, evidence, groups, locate, pack, rows, select, stages, wide
 from sfi_sglang.kernels.launch import CHOICE, FAST, GROUPS, MIXED, VERIFYING, WIDE, WideLaunch
@@ -79,13 +78,13 @@ def compile_one(function, warps: int = 4, stages: int = 3, pool: str = "*bf16", 
 
 def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
     """All that a layer of one kind runs, in decode."""
-    layer = {"G": 4, "D": dim, "DP": triton.next_power_of_2(dim), "SPLITS": 64, "CHAINED": True, **HEAD}
+    layer = {"G": 4, "D": dim, "DP": triton.next_power_of_2(dim), "CHAINED": True, **HEAD}
     for logits_out, launch in ((False, FAST), (True, MIXED)):
         compile_one(
             decode._attend, launch.warps, launch.stages, pool, M=16, BLOCK=launch.tokens(dim), AHEAD=decode.AHEAD,
             CAPPED=capped, LOGITS_OUT=logits_out, **layer,
         )  # fmt: skip
-        compile_one(decode._merge, 2, LOGITS_OUT=logits_out, **layer, **({} if sinks else {"sinks": None}))
+        compile_one(decode._merge, 2, LOGITS_OUT=logits_out, SPLITS=64, **layer, **({} if sinks else {"sinks": None}))
     for launch in (WIDE, VERIFYING):
         wide_rows(launch, pool, CAPPED=capped, EVIDENCE=True, **layer)
 
@@ -108,7 +107,7 @@ def extend(dim: int, pool: str, capped: bool) -> None:
     of = {"TOKENS": GROUPS.tokens(dim), "BLOCK": block_mass.BLOCK_TOKENS, "COLS": groups.COLUMNS, "sinks": None}
     shape["M"] = groups.tile_heads(dim, 4, 64)
     compile_one(groups._attend_groups, GROUPS.warps, GROUPS.stages, pool, CAPPED=capped, **shape, **of)
-    layer = {"G": 4, "D": dim, "DP": shape["DP"], "SPLITS": triton_ends.SPLITS, "CHAINED": True, **HEAD}
+    layer = {"G": 4, "D": dim, "DP": shape["DP"], "CHAINED": True, **HEAD}
     wide_rows(WIDE, pool, CAPPED=capped, EVIDENCE=False, **layer)
 
 

@@ -55,11 +55,11 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kind, dim, kv_heads, 
             }
         )
         visible.append([torch.cat([torch.arange(4), p, torch.arange(recent, length)]) for p in picks])
-    buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, SPLITS, EVIDENCE_PAGE, DEVICE)
+    buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, len(lengths) * SPLITS, EVIDENCE_PAGE, DEVICE)
     out = torch.full_like(q, torch.nan)
     slots = torch.full_like(selection, -1, device=DEVICE)
     locate(selection.to(DEVICE), req_to_token, req_pool_indices, table_of(*lines), slots)
-    meta = table_of(*lines)
+    meta = table_of(*({**line, "PARTS": row * SPLITS} for row, line in enumerate(lines)))
     pool = (q, keys, values, req_to_token, req_pool_indices)
     attend(*pool, slots[:, 0], meta, NO_PIECES, buffers, scoring, SPLITS, False, FAST)
     merge(meta, buffers, out, scoring, kv_heads, SPLITS, False)

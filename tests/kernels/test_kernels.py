@@ -53,14 +53,14 @@ def test_evidence_and_coverage_of_a_slow_row(kind, agreement, dim, group, length
         "SINK": length, "RECENT": length, "LENGTH": length, "SPLIT": -(-length // SPLITS),
         "EVIDENCE_AT": offset * EVIDENCE_PAGE, "FIRST": first, "CANDIDATES": last - first,
         "STAGES": rows.AGREEMENT.value if agreement else 0, "SELECTION": 2,
-        "OLD_COUNT": 9, "OLD_RECENT": recent, "OBSERVED": observed,
+        "OLD_COUNT": 9, "OLD_RECENT": recent, "OBSERVED": observed, "PARTS": 1,
     }  # fmt: skip
     dense = {"SINK": 1, "RECENT": 1, "LENGTH": 1, "SPLIT": 1}
     meta = table_of(dense, slow)
     pages = 4
     page_to_row = torch.full((pages,), -1, dtype=torch.int32)
     page_to_row[offset : offset + -(-(last - first) // EVIDENCE_PAGE)] = 1
-    buffers = DecodeBuffers.allocate(2, kv_heads * group, kv_heads, dim, SPLITS, pages * EVIDENCE_PAGE, DEVICE)
+    buffers = DecodeBuffers.allocate(2, kv_heads * group, kv_heads, dim, 1 + SPLITS, pages * EVIDENCE_PAGE, DEVICE)
     chosen = torch.zeros(2, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     req_pool_indices = torch.tensor([0, 1], device=DEVICE)
     pool = (q, keys, values, req_to_token, req_pool_indices)

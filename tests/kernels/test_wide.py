@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sfi_sglang.api.options import EVIDENCE_PAGE
-from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces
 from sfi_sglang.kernels.decode import DecodeBuffers, attend, merge
 from sfi_sglang.kernels.launch import MIXED, VERIFYING, WIDE
 from sfi_sglang.kernels.wide import attend_wide
@@ -49,21 +49,22 @@ def test_a_wide_row_beside_a_single_one(
     req_pool_indices = torch.tensor([2, 0, 1] + [0] * repaired, device=DEVICE)
     positions = range(length - 1 - gap - repaired, length - 1 - gap)
     tile = launch.queries(group)
-    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, 8 + count, -(-(repaired + 1) // tile), tile, wave)
+    pieces = Pieces(8 + count, -(-(repaired + 1) // tile), tile, wave)
+    metadata = PassMetadata(count, 4 * EVIDENCE_PAGE, DEVICE, pieces)
     for row, tokens in enumerate((50, length, 90)):
         metadata.dense(row, tokens)
     candidates = length - 20 - FIRST
     start = metadata.refresh(1, Refresh(FIRST, candidates, 5), line=0, stages=0) if selects else 0
     metadata.widen(1, 3, positions)
     metadata.load(count, programs=8, splits=splits, block=16)
-    buffers = DecodeBuffers.allocate(count, heads, kv_heads, dim, SPLITS, 4 * EVIDENCE_PAGE, DEVICE)
+    buffers = DecodeBuffers.allocate(count, heads, kv_heads, dim, pieces.parts, 4 * EVIDENCE_PAGE, DEVICE)
     buffers.out.fill_(torch.nan)
     buffers.logits.fill_(torch.nan)
     slots = torch.zeros(count, kv_heads, 8, dtype=torch.int32, device=DEVICE)
     out = torch.full_like(q, torch.nan)
     pool = (q, keys, values, req_to_token, req_pool_indices)
     attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, SPLITS, True, MIXED)
-    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, SPLITS, launch)
+    attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, launch)
     merge(metadata.rows, buffers, out, scoring, kv_heads, SPLITS, True)
     visible = [50, length, 90, *(position + 1 for position in positions)]
     for row, tokens in enumerate(visible):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from sfi_sglang.api.options import EVIDENCE_PAGE, SFIOptions
 from sfi_sglang.attention import pass_metadata
-from sfi_sglang.attention.pass_metadata import PassMetadata
+from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces, fast_parts
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.scheduling.pass_room import PassRoom
 from sfi_sglang.scheduling.request_state import Refresh, RequestState
 from sfi_sglang.scheduling.segments import SegmentTracker, Vocabulary
-from sfi_sglang.selection.limits import FEWEST, SPARE, Limits
+from sfi_sglang.selection.limits import FEWEST, MOST_SPLITS, SPARE, Limits
 from sfi_sglang.selection.table import DeviceSelection, SelectionTable
 
 OPTIONS = SFIOptions(budget=40, recent=20)
@@ -82,11 +82,41 @@ def test_splits_cover_every_row(lengths, programs, splits):
     assert (size > 0).all()
 
 
-@given(rows=st.integers(1, 64), programs=st.integers(1, 700))
-def test_splits_of_a_pass_are_a_power_of_two_within_the_buffers_and_use_all_programs(rows, programs):
+@given(rows=st.integers(1, 3000), programs=st.integers(1, 700))
+def test_splits_of_a_pass_are_a_power_of_two_and_use_all_programs(rows, programs):
     splits = LIMITS.pass_splits(rows, programs)
-    assert splits & (splits - 1) == 0 and 2 <= splits <= LIMITS.splits
-    assert splits == LIMITS.splits or splits * rows * LIMITS.kv_heads >= programs
+    assert splits & (splits - 1) == 0 and 2 <= splits <= MOST_SPLITS
+    assert splits == MOST_SPLITS or splits * rows * LIMITS.kv_heads >= programs
+    assert splits * rows <= fast_parts(rows, programs // LIMITS.kv_heads)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 100_000), max_size=4),
+    wide=st.lists(st.tuples(st.integers(1, 63), st.integers(0, 100_000)), max_size=4),
+    programs=st.integers(1, 60),
+    wave=st.integers(1, 60),
+    tile=st.sampled_from([1, 16, 32]),
+)
+def test_every_split_of_every_row_has_a_place_of_its_own(lengths, wide, programs, wave, tile):
+    """wide: added queries and further tokens of each wide row."""
+    queries = sum(added for added, _ in wide)
+    rows = len(lengths) + len(wide) + queries + 3  # and padding
+    pieces = Pieces(programs + rows, sum(-(-(added + 1) // tile) for added, _ in wide), tile, wave)
+    metadata = PassMetadata(rows, EVIDENCE_PAGE, "cpu", pieces)
+    tail = len(lengths) + len(wide)
+    for row, length in enumerate(lengths + [more + added + 1 for added, more in wide]):
+        metadata.dense(row, length)
+    for row, (added, more) in enumerate(wide, len(lengths)):
+        metadata.widen(row, tail, range(more, more + added))
+        tail += added
+    metadata.load(rows, programs, MOST_SPLITS, 64)
+    table = metadata.rows.numpy()
+    splits = -(-visible(metadata) // table[:, pass_metadata.SPLIT])
+    places = np.concatenate(
+        [first + np.arange(n) for first, n in zip(table[:, pass_metadata.PARTS], splits, strict=True)]
+    )
+    assert splits.max() <= MOST_SPLITS
+    assert len(set(places.tolist())) == len(places) and places.max() < max(pieces.parts, 1)
 
 
 def test_a_workspace_is_refused_with_its_numbers_or_allocated_as_stated():
