@@ -106,6 +106,7 @@ SPEC_WORKER = f"{SRT}.speculative.base_spec_worker.BaseSpecWorker"
 SPEC_READ = f"{SPEC_WORKER}.on_verify_complete_cpu"
 SPEC_PREPARE = f"{SRT}.speculative.spec_utils.spec_prepare_for_decode"
 SPEC_NEEDED = f"{SRT}.managers.schedule_batch.ScheduleBatch._new_tokens_required_next_decode_spec_v2"
+SPEC_LENGTHS = f"{SRT}.managers.overlap_utils.FutureMap.resolve_seq_lens_cpu"
 ALLOC_SLOTS = f"{SRT}.mem_cache.allocation.alloc_token_slots"
 FINISH_STATE = f"{SRT}.managers.schedule_batch.Req.update_finish_state"
 STREAM_ACCEPT = f"{SRT}.managers.scheduler_components.output_streamer._GenerationStreamAccumulator.accept"
@@ -147,8 +148,8 @@ SERVER_TARGETS = (
 )  # fmt: skip
 EXACT_TARGETS = (
     SPEC_REGISTER, SPEC_FUTURES, SPEC_CLASS, SPEC_INPUT, SPEC_STATE, SPEC_WORKER, SPEC_READ, SPEC_PREPARE, SPEC_NEEDED,
-    ALLOC_SLOTS, FINISH_STATE, STREAM_ACCEPT, KV_MOVES, OUTPUT_LOGPROBS, LOGPROB_RESULT, ROLLBACK, FILL_MASK,
-    TERMINATED, UNSCALED_LOGPROBS,
+    SPEC_LENGTHS, ALLOC_SLOTS, FINISH_STATE, STREAM_ACCEPT, KV_MOVES, OUTPUT_LOGPROBS, LOGPROB_RESULT, ROLLBACK,
+    FILL_MASK, TERMINATED, UNSCALED_LOGPROBS,
 )  # fmt: skip
 APP_TARGETS = (HTTP_APP,)
 OPTIONAL_TARGETS = (PROMPT_ENCODE, FLASH_ATTENTION)

@@ -65,7 +65,7 @@ class SFITorchBackend(TorchNativeAttnBackend):
     def init_forward_metadata(self, forward_batch: Any) -> None:
         super().init_forward_metadata(forward_batch)
         rows = self.planner.rows_for(forward_batch.rids, forward_batch.batch_size)
-        lengths = forward_batch.seq_lens_cpu.tolist()
+        lengths = forward_batch.seq_lens.tolist()  # the host may know only the most that they may be
         counts = [1] * len(lengths) if forward_batch.forward_mode.is_decode() else forward_batch.extend_seq_lens_cpu
         self.passes, start = [], 0
         for row, pool_index, length, count in zip(

@@ -19,7 +19,7 @@ from sfi_sglang.api import exact
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
 from sfi_sglang.attention.model_support import repairs, sinks_of
-from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces, fast_parts
+from sfi_sglang.attention.pass_metadata import LENGTH, PassMetadata, Pieces, fast_parts
 from sfi_sglang.attention.prefill import Prefill
 from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
@@ -63,6 +63,7 @@ class SFITritonBackend(StockProxy):
         if repairs(runner):  # apart: a kernel with no work still takes time in every layer
             self.attention[WIDE] = TritonAttention(*shared, launch.MIXED, processors, logits_out=True, wide=self.wide)
         if self.limits.flashinfer:
+            planner.blind_passes = False  # it is told the lengths by the host
             from sfi_sglang.attention.flashinfer_decode import FlashInferAttention
 
             self.attention[FAST] = FlashInferAttention(*shared, runner.dtype)
@@ -168,6 +169,8 @@ class SFITritonBackend(StockProxy):
             self.metadata.widen(i, tail, repair.positions)
             tail += len(repair.positions)
         self.attention[self.variant].prepare(forward_batch.batch_size)
+        if self.planner.blind:
+            self.metadata.rows[: len(self.rows), LENGTH] = forward_batch.seq_lens[: len(self.rows)].int()
 
     # -- attention ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from sfi_sglang.attention.transfer import to_device
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 
 WIDTH = MOST_DRAFTS + 1
+Copy = tuple[int, int, int]  # a draft found in the context: index of its request, position, id
 
 
 class DraftTokens:
@@ -26,31 +27,40 @@ class DraftTokens:
     def at(self, lines: Tensor, positions: Tensor) -> Tensor:
         return self.ids[lines, positions % WIDTH]
 
-    def offer_copies(self, batch: Any, settled: Sequence[int], tokens: Tensor) -> None:
-        """To the `exact` requests of a decode batch whose last pass was a verification. settled: tokens of each, the
-        one that comes next into the model included, which is in `tokens` [requests]. Where drafts pass by lot: none."""
+    def find_copies(self, batch: Any, settled: Sequence[int], tokens: Tensor) -> list[Copy]:
+        """For the `exact` requests of a decode batch whose last pass was a verification, or a blind one after it.
+        settled: tokens of each, the one that follows the verification included. tokens: [requests], those that come
+        next into the model. Where drafts pass by lot: none."""
         states: list[Any] = [getattr(req, "sfi", None) for req in batch.reqs]
-        which = [i for i, state in enumerate(states) if state is not None and state.drafting.verifying]
+        drafting = [None if state is None else state.drafting for state in states]
+        which = [i for i, each in enumerate(drafting) if each is not None and (each.verifying or each.blind)]
         if not which or chance() is not None:
-            return
+            return []
+        known = [len(batch.reqs[i].origin_input_ids) + len(batch.reqs[i].output_ids) for i in which]
+        spans = [range(start, settled[i]) for start, i in zip(known, which, strict=True)]
         rows = to_device(which, tokens.device)
         lines = batch.req_pool_indices[rows]
-        self.note(lines, batch.seq_lens[rows], tokens[rows].long())
-        known = [len(batch.reqs[i].origin_input_ids) + len(batch.reqs[i].output_ids) for i in which]
-        tails = self.on_host(lines, [range(start, settled[i]) for start, i in zip(known, which, strict=True)])
-        put: list[tuple[int, int, int]] = []
-        for row, (i, tail) in enumerate(zip(which, tails, strict=True)):
-            req, drafting = batch.reqs[i], states[i].drafting
-            found = drafting.copying.find([req.origin_input_ids, req.output_ids, tail], MOST_DRAFTS)
-            drafting.offer = len(found)
-            put += [(row, settled[i] + n, token) for n, token in enumerate(found)]
-        if put:
-            at, positions, ids = to_device(torch.tensor(put).T.contiguous(), tokens.device)
+        pending = torch.tensor([states[i].drafting.pending for i in which])
+        self.note(lines, batch.seq_lens[rows] + to_device(pending, tokens.device), tokens[rows].long())
+        copies: list[Copy] = []
+        for i, tail in zip(which, self.on_host(lines, spans), strict=True):
+            req, own = batch.reqs[i], states[i].drafting
+            found = own.copying.find([req.origin_input_ids, req.output_ids, tail], MOST_DRAFTS)
+            own.offer = len(found)
+            copies += [(i, settled[i] + n, token) for n, token in enumerate(found)]
+        return copies
+
+    def note_copies(self, lines: Tensor, copies: Sequence[Copy]) -> None:
+        """lines: of the batch's requests."""
+        if copies:
+            at, positions, ids = to_device(torch.tensor(copies).T.contiguous(), lines.device)
             self.note(lines[at], positions, ids)
 
     def on_host(self, lines: Tensor, spans: Sequence[range]) -> list[list[int]]:
-        """Those at a span of positions of each line. Waits for the device."""
-        kept = self.ids[lines].tolist() if spans else []
+        """Those at a span of positions of each line. Waits for the device if there are any."""
+        if not any(map(len, spans)):
+            return [[] for _ in spans]
+        kept = self.ids[lines].tolist()
         return [[ids[position % WIDTH] for position in span] for ids, span in zip(kept, spans, strict=True)]
 
 

@@ -89,26 +89,29 @@ class ExactWorker(BaseSpecWorker):
         return result, choices
 
     def _decode(self, batch: Any, last: LastTokens, publish: Publish) -> Any:
+        drafts, unread = self.passes.drafts, self.passes.unread
         committed, settled = batch.seq_lens, (batch.seq_lens_cpu + 1).tolist()
-        self.passes.drafts.offer_copies(batch, settled, last.bonus_tokens)
-        self.passes.plan(batch, settled)
+        copies = [] if unread.blind else drafts.find_copies(batch, settled, last.bonus_tokens)
+        self.passes.plan(batch, settled, unread.blind)
         rows = self._rows(batch)
-        lengths = [row.length if row.settled else length for row, length in zip(rows, settled, strict=True)]
-        columns = [lengths, *zip(*((row.pending, not row.drafts, row.verifies) for row in rows), strict=True)]
-        host = torch.tensor(columns, dtype=torch.int64)
-        batch.seq_lens, pending, emits, verifies = to_device(host, committed.device)
-        batch.seq_lens_cpu, batch.seq_lens_sum = host[0], int(host[0].sum())
+        columns = [(row.unsettled, row.pending, not row.drafts, row.verifies) for row in rows]
+        host = torch.tensor(columns, dtype=torch.int64).T.contiguous()
+        ahead, pending, emits, verifies = to_device(host, committed.device)
+        batch.seq_lens, batch.seq_lens_cpu = committed + 1 + ahead, torch.tensor(settled) + host[0]
+        batch.seq_lens_sum = int(batch.seq_lens_cpu.sum())
         batch.orig_seq_lens = batch.seq_lens.to(torch.int32)
         batch.out_cache_loc = self.lines[batch.req_pool_indices, batch.seq_lens - 1].to(torch.int64)
         batch.input_ids = last.bonus_tokens.to(torch.int64)
         if any(row.settled for row in rows):
-            self.passes.drafts.note(batch.req_pool_indices, committed + pending, batch.input_ids)
-            batch.input_ids = self.passes.drafts.at(batch.req_pool_indices, batch.seq_lens - 1)
+            drafts.note(batch.req_pool_indices, committed + pending, batch.input_ids)
+            drafts.note_copies(batch.req_pool_indices, copies)
+            batch.input_ids = drafts.at(batch.req_pool_indices, batch.seq_lens - 1)
         width = max((row.verifies for row in rows), default=0)
         if not width:
             publish(committed + emits)  # known before the pass
         result, choices = self._run(batch, rows)
         self.launched.append(rows)
+        unread.launched(batch.reqs, [length - 1 for length in settled], rows)
         emits = emits.to(torch.int32)
         checked, own = self.passes.checked, result.next_token_ids.long()  # SGLang draws int32, and ranks int64
         if width and checked is None:
@@ -151,6 +154,9 @@ class ExactWorker(BaseSpecWorker):
 
     def on_verify_complete_cpu(self, num_correct_drafts_per_req: list[int], batch_size: int = 0) -> None:
         """The scheduler reads a decode pass's result: the tokens that each request got."""
-        for row, tokens in zip(self.launched.popleft(), num_correct_drafts_per_req, strict=True):
+        rows = self.launched.popleft()
+        if not self.launched:
+            self.passes.unread.read()
+        for row, tokens in zip(rows, num_correct_drafts_per_req, strict=True):
             if row.verifies and row.state is not None:
                 row.state.drafting.verified(row.verifies, tokens - 1, row.copied)

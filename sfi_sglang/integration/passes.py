@@ -8,6 +8,7 @@ from typing import Any
 from sfi_sglang.integration.backends import Backends
 from sfi_sglang.integration.choices import Choices
 from sfi_sglang.integration.draft_tokens import Checked, DraftTokens
+from sfi_sglang.integration.unread import Unread
 from sfi_sglang.integration.wide_pass import WidePass
 from sfi_sglang.scheduling.row_plan import repairs_of
 from sfi_sglang.scheduling.step_planner import StepPlanner
@@ -19,7 +20,7 @@ class Passes:
     """checked: the added rows of the last pass, if it had any. choices: of the pass at hand, if rows follow rules."""
 
     def __init__(self, planner: StepPlanner, backends: Backends) -> None:
-        self.planner, self.backends, self.drafts = planner, backends, DraftTokens()
+        self.planner, self.backends, self.drafts, self.unread = planner, backends, DraftTokens(), Unread(planner)
         self.checked: Checked | None = None
         self.choices: Choices | None = None
 
@@ -30,12 +31,12 @@ class Passes:
         if not decode or batch.spec_algorithm.is_none():
             self.plan(batch, batch.seq_lens_cpu.tolist() if decode else ())
 
-    def plan(self, batch: Any, lengths: Sequence[int]) -> None:
+    def plan(self, batch: Any, lengths: Sequence[int], blind: bool = False) -> None:
         """An error here may cost the SFI requests of the batch, never the server."""
         try:
             if self.backends.triton is not None:
                 self.planner.pass_rows = self.backends.triton.pass_rows
-            self.planner.plan(batch, lengths)
+            self.planner.plan(batch, lengths, blind)
         except Exception as error:
             logger.exception("SFI planning failed")
             self.planner.abort(batch, f"sfi: planning failed: {error!r}")

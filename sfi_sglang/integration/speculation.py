@@ -17,6 +17,7 @@ from sfi_sglang.api.admission import BACKEND
 from sfi_sglang.api.exact import ALGORITHM as NAME
 from sfi_sglang.api.exact import CHANCE_ENV, chance
 from sfi_sglang.integration import draft_slots
+from sfi_sglang.integration.unread import Unread
 from sfi_sglang.scheduling.drafting import MOST_DRAFTS
 
 
@@ -24,7 +25,12 @@ class SFISpec(CustomSpecAlgo):
     """`is_none` is False, so the scheduler speaks of accepted tokens; `is_speculative` is False too, so that the runner
     keeps its decode graphs, one token a row."""
 
-    create_future_map = SpeculativeAlgorithm.create_future_map
+    unread: Unread  # of this process
+
+    def create_future_map(self, *args: Any, **kwargs: Any) -> Any:
+        futures = SpeculativeAlgorithm.create_future_map(self, *args, **kwargs)
+        futures.resolve_seq_lens_cpu = partial(self.unread.resolve, futures, futures.resolve_seq_lens_cpu)
+        return futures
 
     def is_speculative(self) -> bool:
         return False
@@ -64,6 +70,7 @@ def install(passes: Any) -> None:
 
         return partial(ExactWorker, passes)
 
+    SFISpec.unread = passes.unread
     SpeculativeAlgorithm.register(NAME, supports_overlap=True, spec_class=SFISpec)(worker)
     for target, function in {
         symbols.SPEC_PREPARE: draft_slots.prepare,

@@ -16,6 +16,7 @@ class Drafting:
     drafted, accepted: of verified drafts.
     passed, failed: of those of fast steps, younger verifications weighing more; a start of 9 in 10.
     verifying: was the last launched pass a verification? Then the host waits for it anyway, and may look for copies.
+    blind: was the last launched pass one that knew no text, after a verification?
     offer: how many copied drafts lie ready for the pass at hand.
     copied: accepted drafts that were copies.
     unrefreshed: verifications since the last one that also selected anew: a pass has room for some only.
@@ -27,6 +28,7 @@ class Drafting:
     passed: float = 9.0
     failed: float = 1.0
     verifying: bool = False
+    blind: bool = False
     offer: int = 0
     copied: int = 0
     unrefreshed: int = 0
@@ -34,7 +36,7 @@ class Drafting:
 
     def restart(self) -> None:
         """Whatever is not verified is gone."""
-        self.pending, self.offer, self.verifying = 0, 0, False
+        self.pending, self.offer, self.verifying, self.blind = 0, 0, False, False
 
     def length(self) -> int:
         """Of the next draft, tokens: as many as are likely to pass together."""

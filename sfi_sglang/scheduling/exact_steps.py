@@ -28,23 +28,34 @@ def verify_together(drafting: Sequence[tuple[RequestState, int]], room: PassRoom
     return full or 0 < len(drafting) <= 2 * sum(draft.pending >= draft.length() for draft, _ in begun)
 
 
-def plan_exact(state: RequestState, settled: int, room: PassRoom, left: int, together: bool = False) -> RowPlan:
+def draft(state: RequestState, settled: int) -> RowPlan:
+    """A fast step drafts."""
+    pending, state.drafting.pending = state.drafting.pending, state.drafting.pending + 1
+    state.steps.append(False)
+    return RowPlan(Step.FAST, settled + pending, state, settled=settled, pending=pending)
+
+
+def plan_exact(
+    state: RequestState, settled: int, room: PassRoom, left: int, together: bool = False, blind: bool = False
+) -> RowPlan:
     """One decode step of a request that shall answer as a dense one. settled: its tokens that stay, the one after the
     last verification included. left: tokens that it may still get. A fast step drafts; a step that attends to all
-    verifies what was drafted, or at once what was found in the context. together: the batch verifies in this pass, so
-    half of a draft is enough; else it takes two."""
+    verifies what was drafted, or at once what was found in the context, in place of the draft of a blind pass.
+    together: the batch verifies in this pass, so half of a draft is enough; else it takes two. blind: `settled` is the
+    most that it may be, and the request drafts."""
     options, drafting = state.options, state.drafting
-    pending, offer, drafting.offer, drafting.verifying = drafting.pending, drafting.offer, 0, False
+    pending, offer, read = drafting.pending, drafting.offer, not drafting.blind
+    drafting.blind, drafting.offer, drafting.verifying = blind and drafting.verifying, 0, False
+    if blind and can_draft(state, settled):
+        return draft(state, settled)
     longest = longest_draft(left, room)
-    copies = 0 if pending else room.take_rows(max(int(min(offer, longest)), 0)) or 0
+    copies = 0 if pending and read else room.take_rows(max(int(min(offer, longest)), 0)) or 0
     enough = drafting.length()
     wanted = min(-(-enough // 2) if together else 2 * enough, longest)
     wait = can_draft(state, settled) and not copies and pending < wanted
     count = copies or (None if wait else room.take_rows(pending, whole=pending < longest))
     if count is None:
-        drafting.pending += 1
-        state.steps.append(False)
-        return RowPlan(Step.FAST, settled + pending, state, settled=settled, pending=pending)
+        return draft(state, settled)
     drafting.pending, drafting.verifying = 0, count > 0
     state.steps.append(True)
     selects = settled > options.dense_limit and options.policy != "never"

@@ -23,6 +23,8 @@ class StepPlanner:
         self.evidence_tokens: int | None = None  # candidates that one decode step has room for; None: any number
         self.pass_rows: int | None = None  # rows that one decode pass has room for; None: any number
         self.repairs = True  # can tokens be computed anew?
+        self.blind_passes = True  # can a pass run while the device alone knows the lengths?
+        self.blind = False  # does the pass at hand?
         self.refusal: str | None = None  # why this scheduler can serve no SFI request
         self.rids: list[str] = []
         self.rows: list[RowPlan] = []
@@ -40,10 +42,11 @@ class StepPlanner:
             self.vocabulary = Vocabulary([])
             self.refusal = f"the tokenizer cannot decode its vocabulary: {error!r}"
 
-    def plan(self, batch: Any, lengths: Sequence[int]) -> None:
+    def plan(self, batch: Any, lengths: Sequence[int], blind: bool = False) -> None:
         """Plan a ScheduleBatch (sglang/srt/managers/schedule_batch.py) about to be launched. lengths: of the contexts
-        after it, drafts left out."""
+        after it, drafts left out; blind: where a pass has just verified, at most."""
         assert self.vocabulary is not None
+        self.blind = blind
         decode = batch.forward_mode.is_decode()
         widened = self.repairs and all(req.lora_id is None for req in batch.reqs)
         spare = 0 if not widened else self.pass_rows and self.pass_rows - len(batch.reqs)
@@ -76,7 +79,7 @@ class StepPlanner:
         room.share_out(len(drafting))
         together = verify_together(drafting, room)
         for i, state, left in sorted(exact, key=lambda each: -each[1].drafting.unrefreshed):
-            self.rows[i] = plan_exact(state, lengths[i], room, left, together)
+            self.rows[i] = plan_exact(state, lengths[i], room, left, together, blind)
 
     def abort(self, batch: Any, message: str) -> None:
         """Give up the SFI requests of a batch that could not be planned; its rows run dense until they end."""

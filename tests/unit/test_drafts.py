@@ -177,27 +177,44 @@ def running(drafting: Drafting, prompt: list[int], outputs: list[int]) -> Simple
     return SimpleNamespace(sfi=SimpleNamespace(drafting=drafting), origin_input_ids=prompt, output_ids=outputs)
 
 
-@pytest.mark.parametrize("lag", [0, 5])
-def test_offers_of_copies_lie_where_the_pass_looks_for_drafts(monkeypatch, lag):
-    """lag: of the last tokens, those that the host has not read."""
+@pytest.mark.parametrize(("lag", "blind"), [(0, False), (5, False), (0, True)])
+def test_offers_of_copies_lie_where_the_pass_looks_for_drafts(monkeypatch, lag, blind):
+    """lag: of the last tokens, those that the host has not read. blind: a blind pass has drafted a token after them."""
     text = [*range(100, 160), *range(100, 120)]
     kept = DraftTokens()
     kept.allocate(4, "cpu")
-    for position in range(len(text) - lag - 1, len(text) - 1):
+    for position in range(len(text) - lag - 1, len(text) - 1 + blind):
         kept.note(torch.tensor([2]), torch.tensor([position]), torch.tensor([text[position]]))
-    drafting, others = Drafting(verifying=True), Drafting()
+    drafting, others = Drafting(verifying=not blind, blind=blind, pending=int(blind)), Drafting()
     known = text[: len(text) - lag]
     reqs = [running(others, text, []), running(drafting, known[:70], known[70:])]
     batch = SimpleNamespace(reqs=reqs, req_pool_indices=torch.tensor([1, 2]))
     batch.seq_lens = torch.tensor([len(text) - 1] * 2)
-    kept.offer_copies(batch, [len(text)] * 2, torch.tensor([text[-1]] * 2, dtype=torch.int32))
+    following = torch.tensor([7 if blind else text[-1]] * 2, dtype=torch.int32)
+    copies = kept.find_copies(batch, [len(text)] * 2, following)
+    kept.note_copies(batch.req_pool_indices, copies)
     assert drafting.offer == MOST_DRAFTS and not others.offer
     places = torch.arange(len(text) - 1, len(text) + MOST_DRAFTS)
     assert kept.at(torch.tensor([2] * len(places)), places).tolist() == list(range(119, 120 + MOST_DRAFTS))
     monkeypatch.setenv(CHANCE_ENV, "0.5")
     drafting.offer = 0
-    kept.offer_copies(batch, [len(text)] * 2, torch.tensor([text[-1]] * 2))
+    assert not kept.find_copies(batch, [len(text)] * 2, following)
     assert not drafting.offer, "copies would pass by lot"
+
+
+def test_a_blind_pass_drafts_and_copies_take_the_place_of_its_draft():
+    request = state()
+    request.drafting.verifying = True
+    blind = plan_exact(request, PROMPT + 9, PassRoom(None), 1000, blind=True)
+    assert blind.drafts and blind.pending == 0 and request.drafting.blind and request.drafting.pending == 1
+    request.drafting.offer = 12
+    row = plan_exact(request, PROMPT + 5, PassRoom(None), 1000)
+    assert row.copied and row.verifies == 12 and row.length == PROMPT + 17 and row.pending == 1
+    assert not request.drafting.blind and not request.drafting.pending
+    request.drafting.verifying = True
+    plan_exact(request, PROMPT + 30, PassRoom(None), 1000, blind=True)
+    row = plan_exact(request, PROMPT + 20, PassRoom(None), 1000)
+    assert row.drafts and row.pending == 1, "nothing was found: the draft counts"
 
 
 def test_drafts_are_kept_by_line_and_position():
