@@ -49,7 +49,7 @@ def _slots(tokens, chosen_slots, i, end, sink, count, recent):
 @triton.jit
 def _attend(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, pieces, part_out, part_lse,
-    part_candidates, logits, scale, cap, stride_tokens, stride_chosen, keep, stride_parts, stride_logits,
+    part_candidates, logits, scale, cap, stride_q, stride_tokens, stride_chosen, keep, stride_parts, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
     COLS: tl.constexpr, CAPPED: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
@@ -78,7 +78,7 @@ def _attend(
     m_ids, d_ids = tl.arange(0, M), tl.arange(0, DP)
     real = m_ids[:, None] < G
     q_mask = within(real, d_ids, D, DP)
-    q = tl.load(q_ptr + ((row * KV + head) * G + m_ids[:, None]) * D + d_ids[None, :], mask=q_mask, other=0.0)
+    q = tl.load(q_ptr + row * stride_q + (head * G + m_ids[:, None]) * D + d_ids[None, :], mask=q_mask, other=0.0)
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
@@ -194,11 +194,12 @@ def attend(
 ) -> None:
     """Partial results of one new token per row, in the buffers: without sinks, in units of the stored values.
 
-    q: [rows, heads, D]. keys, values: the layer's pool, [slots, KV, D], of q's type or FP8. req_to_token: int32
-    [pool rows, tokens]. req_pool_indices: integer [rows], the rows' lines of req_to_token. chosen_slots: int32
-    [rows, KV, keep], the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS] (rows.py). splits: of a row,
-    at most. logits_out: slow rows leave logits and log-sum-exps in the buffers, and only the row and split of each of
-    `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has the wide rows.
+    q: [rows, heads, D], any row stride. keys, values: the layer's pool, [slots, KV, D], of q's type or FP8.
+    req_to_token: int32 [pool rows, tokens]. req_pool_indices: integer [rows], the rows' lines of req_to_token.
+    chosen_slots: int32 [rows, KV, keep], the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS]
+    (rows.py). splits: of a row, at most. logits_out: slow rows leave logits and log-sum-exps in the buffers, and only
+    the row and split of each of `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has the wide
+    rows.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -207,7 +208,7 @@ def attend(
     _attend[(kv_heads, pieces.shape[0]) if logits_out else (kv_heads, count, splits)](
         q, keys, values, req_to_token, req_pool_indices, chosen_slots, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        stride_tokens=req_to_token.stride(0), stride_chosen=stride_chosen, keep=keep,
+        stride_q=q.stride(0), stride_tokens=req_to_token.stride(0), stride_chosen=stride_chosen, keep=keep,
         stride_parts=buffers.lse.shape[1], stride_logits=buffers.logits.stride(0), KV=kv_heads, G=group,
         M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim, DP=triton.next_power_of_2(dim),
         BLOCK=launch.tokens(dim), COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,

@@ -112,7 +112,7 @@ def _keep(
 @triton.jit
 def _attend_wide(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, rows, pieces, part_out, part_lse, part_candidates,
-    logits, scale, cap, stride_tokens, stride_parts, stride_logits,
+    logits, scale, cap, stride_q, stride_tokens, stride_parts, stride_logits,
     KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BLOCK: tl.constexpr, EVIDENCE: tl.constexpr, COLS: tl.constexpr, CAPPED: tl.constexpr, CHAINED: tl.constexpr,
     ASM: tl.constexpr,
@@ -137,9 +137,9 @@ def _attend_wide(
     if lo >= hi:
         return
     tokens = req_to_token + tl.load(req_pool_indices + row).to(tl.int64) * stride_tokens
-    q_line = (batch_row * KV + head) * G + g
     there = within(real[:, None], d_ids, D, DP)
-    q = tl.load(q_ptr + q_line[:, None] * D + d_ids[None, :], mask=there, other=0.0)
+    q_line = q_ptr + batch_row * stride_q + (head * G + g) * D
+    q = tl.load(q_line[:, None] + d_ids[None, :], mask=there, other=0.0)
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
@@ -198,7 +198,8 @@ def attend_wide(
     _attend_wide[(kv_heads, pieces.shape[0])](
         q, keys, values, req_to_token, req_pool_indices, rows, pieces,
         buffers.out, buffers.lse, buffers.candidates, buffers.logits,
-        stride_tokens=req_to_token.stride(0), stride_parts=buffers.lse.shape[1], stride_logits=buffers.logits.stride(0),
+        stride_q=q.stride(0), stride_tokens=req_to_token.stride(0), stride_parts=buffers.lse.shape[1],
+        stride_logits=buffers.logits.stride(0),
         KV=kv_heads, G=group, GP=triton.next_power_of_2(group), M=launch.tile, D=dim, DP=triton.next_power_of_2(dim),
         BLOCK=launch.tokens(dim), EVIDENCE=evidence, COLS=COLUMNS,
         num_warps=launch.warps, num_stages=launch.stages, ASM=PTX,

@@ -115,7 +115,7 @@ class FlashInferAttention:
             )
         limits = self.workspace.limits
         setattr(self.wrapper, PAGES, self.pages[layer])
-        per_head = q.view(-1, limits.heads // limits.kv_heads, limits.dim)
+        per_head = q.reshape(-1, limits.heads // limits.kv_heads, limits.dim)
         pages = tuple(pool.view(-1, 1, 1, limits.dim) for pool in (keys, values))
         out: Tensor = self.wrapper.run(per_head, pages, q_scale=scoring.scale)
         return out.view(q.shape)

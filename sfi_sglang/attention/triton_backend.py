@@ -200,7 +200,7 @@ class SFITritonBackend(StockProxy):
         attention = self.attention[self.variant]
         if index == 0:
             attention.start(forward_batch.req_pool_indices)
-        q = q.contiguous().view(-1, self.limits.heads, self.limits.dim)
+        q = q.reshape(-1, self.limits.heads, self.limits.dim)  # a part of q, k and v: a view, no copy
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
         result = attention.run(q, keys, values, index, scoring)
         if self.variant != FAST:

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from sfi_sglang.attention.pass_metadata import PassMetadata
@@ -28,7 +27,7 @@ class RowAttention(Protocol):
         req_to_token."""
 
     def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
-        """One layer: q [rows, heads, D], keys and values [slots, KV, D] -> as q."""
+        """One layer: q [rows, heads, D], any row stride, keys and values [slots, KV, D] -> as q."""
 
 
 class TritonAttention:
@@ -69,7 +68,8 @@ class TritonAttention:
         metadata, buffers, splits = self.metadata, self.workspace.buffers, self._splits(q.shape[0])
         pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
         slots = self.workspace.table.slots[:, layer]
-        attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, splits, self.logits_out, self.launch)
+        pieces = metadata.pieces[: self.programs // keys.shape[1] + q.shape[0]]  # one without work takes time too
+        attend(*pool, slots, metadata.rows, pieces, buffers, scoring, splits, self.logits_out, self.launch)
         if self.wide:
             attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, self.wide)
-        return merge(metadata.rows, buffers, torch.empty_like(q), scoring, keys.shape[1], splits, self.logits_out)
+        return merge(metadata.rows, buffers, q.new_empty(q.shape), scoring, keys.shape[1], splits, self.logits_out)

@@ -30,7 +30,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kind, dim, kv_heads, 
     heads, keep, generator = kv_heads * group, 24, torch.Generator().manual_seed(seed)
     scoring = scoring_of(kind, heads, dim, generator)
     keys, values = pools(kv_heads, dim, 600, dtype, scoring, generator)
-    q = torch.randn(len(lengths), heads, dim, generator=generator).to(DEVICE, dtype)
+    q = torch.randn(len(lengths), heads + 2, dim, generator=generator).to(DEVICE, dtype)[:, :heads]
     req_to_token = torch.stack([torch.randperm(600, generator=generator) for _ in range(5)]).int().to(DEVICE)
     req_pool_indices = torch.randint(5, (len(lengths),), generator=generator).to(DEVICE)
     selection = torch.zeros(4, 1, kv_heads, keep, dtype=torch.int32)
@@ -56,7 +56,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kind, dim, kv_heads, 
         )
         visible.append([torch.cat([torch.arange(4), p, torch.arange(recent, length)]) for p in picks])
     buffers = DecodeBuffers.allocate(len(lengths), heads, kv_heads, dim, len(lengths) * SPLITS, EVIDENCE_PAGE, DEVICE)
-    out = torch.full_like(q, torch.nan)
+    out = torch.full(q.shape, torch.nan, dtype=dtype, device=DEVICE)
     slots = torch.full_like(selection, -1, device=DEVICE)
     locate(selection.to(DEVICE), req_to_token, req_pool_indices, table_of(*lines), slots)
     meta = table_of(*({**line, "PARTS": row * SPLITS} for row, line in enumerate(lines)))

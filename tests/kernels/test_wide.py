@@ -44,7 +44,7 @@ def test_a_wide_row_beside_a_single_one(
     heads, count = kv_heads * group, 3 + repaired
     scoring = scoring_of(kind, heads, dim, generator)
     keys, values = pools(kv_heads, dim, 400, dtype, scoring, generator)
-    q = torch.randn(count, heads, dim, generator=generator).to(DEVICE, dtype)
+    q = torch.randn(count, heads + 2, dim, generator=generator).to(DEVICE, dtype)[:, :heads]
     req_to_token = torch.stack([torch.randperm(400, generator=generator) for _ in range(3)]).int().to(DEVICE)
     req_pool_indices = torch.tensor([2, 0, 1] + [0] * repaired, device=DEVICE)
     positions = range(length - 1 - gap - repaired, length - 1 - gap)
@@ -61,7 +61,7 @@ def test_a_wide_row_beside_a_single_one(
     buffers.out.fill_(torch.nan)
     buffers.logits.fill_(torch.nan)
     slots = torch.zeros(count, kv_heads, 8, dtype=torch.int32, device=DEVICE)
-    out = torch.full_like(q, torch.nan)
+    out = torch.full(q.shape, torch.nan, dtype=dtype, device=DEVICE)
     pool = (q, keys, values, req_to_token, req_pool_indices)
     attend(*pool, slots, metadata.rows, metadata.pieces, buffers, scoring, SPLITS, True, MIXED)
     attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, launch)
