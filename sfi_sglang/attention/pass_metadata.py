@@ -65,7 +65,7 @@ class PassMetadata:
         device: torch.device | str,
         pieces: Pieces = Pieces(),
     ) -> None:
-        self.max_rows, self.limits = max_rows, pieces
+        self.max_rows, self.most = max_rows, pieces
         self.pages = evidence_tokens // EVIDENCE_PAGE
         sizes = np.cumsum([max_rows * COLUMNS, max_rows, self.pages, 2 * pieces.single, 3 * pieces.wide])
         self.ends = [int(size) for size in sizes]
@@ -122,7 +122,7 @@ class PassMetadata:
         for column in (SINK, RECENT, LENGTH):
             self.lines[others, column] = np.array(positions) + 1
         self.lines[others, WIDE] = -1
-        self.wide.append((row, others, -(-(len(positions) + 1) // self.limits.tile)))
+        self.wide.append((row, others, -(-(len(positions) + 1) // self.most.tile)))
 
     @property
     def visible(self) -> np.ndarray:
@@ -160,7 +160,7 @@ class PassMetadata:
             return []
         blocks, tiles = zip(*((-(-int(self.lines[row, LENGTH]) // block), n) for row, _, n in self.wide), strict=True)
         pieces: list[tuple[int, int, int]] = []
-        counts = splits_of(blocks, tiles, self.limits.wave, self.limits.wide, splits)
+        counts = splits_of(blocks, tiles, self.most.wave, self.most.wide, splits)
         for (row, others, number), length, count in zip(self.wide, blocks, counts, strict=True):
             size = -(-length // count)
             queries = [*range(*others.indices(self.max_rows)), row]

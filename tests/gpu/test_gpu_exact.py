@@ -49,13 +49,7 @@ def test_draws_and_grammars_hang_on_no_draft_up_to_ties(server, how):
     alike = sum(one["output_ids"] == other["output_ids"] for one, other in zip(alone, replies, strict=True))
     print(f"{how}: {alike} of {len(replies)} replies are the same to the last token")
     assert alike > len(replies) / 2
-    lengths = [parted(one["output_ids"], other["output_ids"]) for one, other in zip(alone, replies, strict=True)]
-    assert sum(lengths) > 0.6 * TOKENS * len(replies), lengths
-
-
-def parted(one: list[int], other: list[int]) -> int:
-    """Tokens before two replies part."""
-    return next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), TOKENS)
+    assert all(one["output_ids"][:8] == other["output_ids"][:8] for one, other in zip(alone, replies, strict=True))
 
 
 def test_nothing_is_left_behind(server):
