@@ -13,36 +13,36 @@ from torch import Tensor
 from sfi_sglang.kernels.decode import EMPTY
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, OBSERVED, OLD_COUNT, OLD_RECENT, SELECTION
 
-BLOCK = 512
+TILE = tl.constexpr(4096)  # logits an iteration, of all query heads: one head after the other took 10 us a layer
 
 
 @triton.jit
 def caught(
     logits, candidate_lse, row_lse, rows, selection, row, head, stride_logits, stride_selection, stride_head,
-    KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr,
+    KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """Coverage and recall, means over the query heads of one KV head, in the layer at hand. selection: of this layer,
-    all requests."""
+    all requests. GP: G, padded to a power of two."""
     rows += row * COLS
     count, recent = tl.load(rows + OLD_COUNT), tl.load(rows + OLD_RECENT)
     first = tl.load(rows + FIRST)
     visible = count + first + tl.load(rows + CANDIDATES) - recent  # candidates in the old selection, or since
     selection += tl.load(rows + SELECTION).to(tl.int64) * stride_selection + head * stride_head
-    lse = (row * KV + head) * G
-    logits += (head * G).to(tl.int64) * stride_logits + tl.load(rows + EVIDENCE_AT) - first
-    coverage, recall = 0.0, 0.0
-    for g in tl.static_range(G):
-        of_candidates = tl.load(candidate_lse + lse + g)
-        found = 0.0
-        for start in range(0, visible, BLOCK):
-            i = start + tl.arange(0, BLOCK)
-            position = tl.where(i < count, tl.load(selection + i, mask=i < count, other=0), recent + i - count)
-            logit = tl.load(logits + g * stride_logits + position, mask=i < visible, other=EMPTY)
-            found += tl.sum(tl.exp2(logit - of_candidates), 0)
-        share = tl.exp2(of_candidates - tl.load(row_lse + lse + g))  # sink and recent tokens are always caught
-        coverage += 1.0 - share + share * found
-        recall += found
-    return coverage / G, recall / G
+    g = tl.arange(0, GP)
+    lse, real = (row * KV + head) * G + g, g < G
+    of_candidates, of_all = tl.load(candidate_lse + lse, mask=real), tl.load(row_lse + lse, mask=real)
+    logits += (head * G + g[:, None]).to(tl.int64) * stride_logits + tl.load(rows + EVIDENCE_AT) - first
+    found = tl.zeros([GP], tl.float32)
+    BLOCK: tl.constexpr = TILE // GP
+    for start in range(0, visible, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        position = tl.where(i < count, tl.load(selection + i, mask=i < count, other=0), recent + i - count)
+        there = real[:, None] & (i < visible)[None, :]
+        logit = tl.load(logits + position[None, :], mask=there, other=EMPTY)
+        found += tl.sum(tl.exp2(logit - of_candidates[:, None]), 1)
+    share = tl.exp2(of_candidates - of_all)  # sink and recent tokens are always caught
+    coverage = tl.where(real, 1.0 - share + share * found, 0.0)
+    return tl.sum(coverage, 0) / G, tl.sum(tl.where(real, found, 0.0), 0) / G
 
 
 @triton.jit

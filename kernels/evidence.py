@@ -11,7 +11,6 @@ import triton.language as tl
 from torch import Tensor
 
 from sfi_sglang.api.options import EVIDENCE_PAGE
-from sfi_sglang.kernels import coverage
 from sfi_sglang.kernels.coverage import caught
 from sfi_sglang.kernels.decode import EMPTY, MIN_DOT, DecodeBuffers
 from sfi_sglang.kernels.heads import within
@@ -27,7 +26,7 @@ LN2 = tl.constexpr(0.6931471805599453)
 def _merge_logits(
     logits, candidate_lse, row_lse, rows, page_to_row, refresh_rows, selection, evidence, mass,
     stride_logits, stride_evidence, stride_selection, stride_head, stride_mass, slow,
-    KV: tl.constexpr, G: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr, BLOCK: tl.constexpr,
+    KV: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, COLS: tl.constexpr, PAGE: tl.constexpr,
     CHAINED: tl.constexpr,
 ):  # fmt: skip
     """One page of candidates of one KV head: mean, or power mean with exponent 1/2, of G rows of probabilities. The
@@ -44,7 +43,7 @@ def _merge_logits(
         if tl.load(rows + row * COLS + OLD_RECENT) != 0:
             coverage, recall = caught(
                 logits, candidate_lse, row_lse, rows, selection, row, head,
-                stride_logits, stride_selection, stride_head, KV, G, COLS, BLOCK,
+                stride_logits, stride_selection, stride_head, KV, G, GP, COLS,
             )  # fmt: skip
             tl.store(mass + row * stride_mass + head * 2, coverage)
             tl.store(mass + row * stride_mass + head * 2 + 1, recall)
@@ -87,7 +86,8 @@ def merge_logits(
     _merge_logits[(slow + page_to_row.shape[0], kv_heads)](
         buffers.logits, buffers.candidate_lse, buffers.row_lse, rows, page_to_row, refresh_rows, selection, out, mass,
         buffers.logits.stride(0), out.stride(0), *selection.stride()[:2], mass.stride(0), slow,
-        KV=kv_heads, G=group, COLS=COLUMNS, PAGE=EVIDENCE_PAGE, BLOCK=coverage.BLOCK, num_warps=4, **CHAINED,
+        KV=kv_heads, G=group, GP=triton.next_power_of_2(group), COLS=COLUMNS, PAGE=EVIDENCE_PAGE, num_warps=4,
+        **CHAINED,
     )  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def main() -> None:
     compile_one(block_mass._block_mass, KV=8, G=4, CHUNK=1024)
     compile_one(locate._locate, COLS=rows.COLUMNS, BLOCK=1024)
     compile_one(pack._pack, BLOCK=1024, **HEAD)
-    compile_one(evidence._merge_logits, G=4, BLOCK=coverage.BLOCK, CHAINED=True, **PAGE)
+    compile_one(evidence._merge_logits, G=4, GP=4, CHAINED=True, **PAGE)
     compile_one(coverage._record, 1, SIZE=36 * 8 * 2, COLS=rows.COLUMNS, RING=RING)
     compile_one(stages._fuse, 8, BLOCK=2048, **HEAD)
     for stage, after in ((rows.NMS.value, 16), (rows.SPAN.value, 2)):
