@@ -14,6 +14,7 @@ from sfi_sglang.attention.pass_metadata import PassMetadata, Pieces
 from sfi_sglang.attention.triton_decode import TritonAttention
 from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.launch import FAST, MIXED, Launch
+from sfi_sglang.kernels.new_tokens import NewTokens
 from sfi_sglang.scheduling.request_state import Refresh
 from sfi_sglang.selection.limits import Limits
 from sfi_sglang.selection.scoring import Scoring
@@ -72,6 +73,8 @@ class Bench:
         self.q = torch.randn(batch, self.limits.heads, self.limits.dim, dtype=DTYPE, device=DEVICE)
         self.req_to_token = torch.randperm(slots, device=DEVICE).int().view(batch, context)
         self.req_pool_indices = torch.arange(batch, device=DEVICE)
+        last = self.req_to_token[:, -1].long()
+        self.new = [NewTokens(k[last], v[last], last) for k, v in zip(self.keys, self.values, strict=True)]
         self.workspace = Workspace.allocate(self.limits, DEVICE, 1 << 60)
         pieces = Pieces(MIXED.waves * PROCESSORS // self.limits.kv_heads + batch)
         self.metadata = PassMetadata(batch, self.limits.evidence_tokens, DEVICE, pieces)
@@ -104,7 +107,8 @@ class Bench:
             attention.start(self.req_pool_indices)
             for layer in range(self.limits.layers):
                 keys, values = self.keys[layer % 2], self.values[layer % 2]
-                out = attention.run(self.q, keys, values, layer, self.scoring)
+                new = self.new[layer % 2] if attention.stores_new else None
+                out = attention.run(self.q, keys, values, layer, self.scoring, new)
                 if merge:
                     self.workspace.observe(self.metadata, self.batch, layer)
                 if logits_out:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sfi_sglang.kernels.heads import prefetch, within
 from sfi_sglang.kernels.launch import CHAINED, Launch, chained
+from sfi_sglang.kernels.new_tokens import NONE, NewTokens, load_new, take_new
 from sfi_sglang.kernels.rows import (
     CANDIDATES,
     COLUMNS,
@@ -49,7 +50,8 @@ def _slots(tokens, chosen_slots, i, end, sink, count, recent):
 @triton.jit
 def _attend(
     q_ptr, k_ptr, v_ptr, req_to_token, req_pool_indices, chosen_slots, rows, pieces, part_out, part_lse,
-    part_candidates, logits, scale, cap, stride_q, stride_tokens, stride_chosen, keep, stride_parts, stride_logits,
+    part_candidates, logits, new_k, new_v, new_slots, scale, cap, stride_q, stride_tokens, stride_chosen, keep,
+    stride_parts, stride_logits, stride_new_k, stride_new_v,
     KV: tl.constexpr, G: tl.constexpr, M: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
     COLS: tl.constexpr, CAPPED: tl.constexpr, LOGITS_OUT: tl.constexpr, AHEAD: tl.constexpr, CHAINED: tl.constexpr,
 ):  # fmt: skip
@@ -68,6 +70,8 @@ def _attend(
     chosen_slots += tl.load(rows + SELECTION).to(tl.int64) * stride_chosen + head * keep
     lo = split * size
     hi = tl.minimum(lo + size, visible)
+    if new_k is not None:  # the last token is not in the pool yet
+        mine, hi = lo + size >= visible, tl.minimum(hi, visible - 1)
     if CHAINED and lo < visible:  # while the previous kernel ends
         slot = _slots(tokens, chosen_slots, lo + tl.arange(0, AHEAD), hi, sink, count, recent)
         prefetch(k_ptr, slot, head, KV, D, DP)
@@ -79,6 +83,8 @@ def _attend(
     real = m_ids[:, None] < G
     q_mask = within(real, d_ids, D, DP)
     q = tl.load(q_ptr + row * stride_q + (head * G + m_ids[:, None]) * D + d_ids[None, :], mask=q_mask, other=0.0)
+    if new_k is not None:
+        own = load_new(new_k, new_v, new_slots, stride_new_k, stride_new_v, row, head, mine, KV, D, DP)
     best = tl.full([M], EMPTY, tl.float32)
     total = tl.zeros([M], tl.float32)
     candidate_total = tl.zeros([M], tl.float32)
@@ -110,6 +116,9 @@ def _attend(
                 mass = tl.sum(tl.where(candidate[None, :], p, 0.0), 1)
             candidate_total = candidate_total * shrink + mass
         best = new_best
+    if new_k is not None:  # noqa: SIM102, a constant, as in kernels/wide.py
+        if mine:
+            best, total, acc = take_new(k_ptr, v_ptr, q, own, scale, cap, best, total, acc, D, DP, CAPPED)
     part = (head * stride_parts + tl.load(rows + PARTS) + split) * G + m_ids
     tl.store(part_out + part[:, None] * D + d_ids[None, :], acc / total[:, None], mask=q_mask)
     tl.store(part_lse + part, best + tl.log2(total), mask=m_ids < G)
@@ -191,6 +200,7 @@ def attend(
     splits: int,
     logits_out: bool,
     launch: Launch,
+    new: NewTokens | None = None,
 ) -> None:
     """Partial results of one new token per row, in the buffers: without sinks, in units of the stored values.
 
@@ -199,7 +209,7 @@ def attend(
     chosen_slots: int32 [rows, KV, keep], the layer's part of what `locate` wrote. rows: int32 [rows, COLUMNS]
     (rows.py). splits: of a row, at most. logits_out: slow rows leave logits and log-sum-exps in the buffers, and only
     the row and split of each of `pieces`, int32 [n, 2], are computed (row -1 for none): kernels/wide.py has the wide
-    rows.
+    rows. new: the rows' last tokens, where the pool does not have them yet.
     """
     count, heads, dim = q.shape
     kv_heads = keys.shape[1]
@@ -212,7 +222,8 @@ def attend(
         stride_parts=buffers.lse.shape[1], stride_logits=buffers.logits.stride(0), KV=kv_heads, G=group,
         M=max(MIN_DOT, triton.next_power_of_2(group)), D=dim, DP=triton.next_power_of_2(dim),
         BLOCK=launch.tokens(dim), COLS=COLUMNS, LOGITS_OUT=logits_out, AHEAD=AHEAD,
-        num_warps=launch.warps, num_stages=launch.stages, **logit_arguments(scoring), **CHAINED,
+        num_warps=launch.warps, num_stages=launch.stages, **(new.arguments if new else NONE), **CHAINED,
+        **logit_arguments(scoring),
     )  # fmt: skip
 
 

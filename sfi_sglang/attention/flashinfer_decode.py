@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sfi_sglang.attention.pass_metadata import PassMetadata
 from sfi_sglang.attention.workspace import Workspace
+from sfi_sglang.kernels.new_tokens import NewTokens
 from sfi_sglang.kernels.pack import pack
 from sfi_sglang.selection.limits import FLASHINFER_FLOATS, FLASHINFER_INTS
 from sfi_sglang.selection.scoring import Scoring
@@ -32,6 +33,8 @@ class FlashInferAttention:
     pinned host memory. All share the workspaces and the buffers that a plan fills: passes follow each other on one
     stream, and each plans anew.
     """
+
+    stores_new = False
 
     def __init__(self, workspace: Workspace, metadata: PassMetadata, req_to_token: Tensor, dtype: torch.dtype) -> None:
         """
@@ -104,7 +107,9 @@ class FlashInferAttention:
         positions = self.workspace.table.positions
         pack(positions, self.req_to_token, req_pool_indices, self.metadata.rows, self.indptr, self.pages)
 
-    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
+    def run(
+        self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring, new: NewTokens | None = None
+    ) -> Tensor:
         """
         Raises:
             ValueError: the layer does more than scale its logits.

@@ -41,11 +41,15 @@ def survey(runner: Any, executor: str) -> CoveredLayers:
     return layers
 
 
+def plain_pool(runner: Any) -> bool:
+    """Does one pool of keys and values hold all layers, and nothing else?"""
+    return type(runner.token_to_kv_pool) is symbols.resolve(symbols.KV_POOL)
+
+
 def repairs(runner: Any) -> bool:
     """May a slow row compute earlier tokens anew? Not where a window or a state has left its first tokens since, or
     where a position is more than a number."""
-    plain = type(runner.token_to_kv_pool) is symbols.resolve(symbols.KV_POOL)
-    return plain and not runner.model_config.model_is_mrope
+    return plain_pool(runner) and not runner.model_config.model_is_mrope
 
 
 def sinks_of(arguments: Mapping[str, Any]) -> torch.Tensor | None:

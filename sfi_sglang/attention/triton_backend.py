@@ -18,13 +18,14 @@ from torch import Tensor
 from sfi_sglang.api import exact
 from sfi_sglang.api.settings import Settings
 from sfi_sglang.attention.layers import CoveredLayers, Scorings
-from sfi_sglang.attention.model_support import repairs, sinks_of
+from sfi_sglang.attention.model_support import plain_pool, repairs, sinks_of
 from sfi_sglang.attention.pass_metadata import LENGTH, PassMetadata, Pieces, fast_parts
 from sfi_sglang.attention.prefill import Prefill
 from sfi_sglang.attention.stock_proxy import StockProxy
 from sfi_sglang.attention.triton_decode import RowAttention, TritonAttention
 from sfi_sglang.attention.workspace import Workspace, free_bytes, limits_of
 from sfi_sglang.kernels import launch
+from sfi_sglang.kernels.new_tokens import NewTokens
 from sfi_sglang.scheduling.pass_room import REPAIR_ROWS, REPAIR_TOKENS
 from sfi_sglang.scheduling.row_plan import RowPlan, Step, repairs_of
 from sfi_sglang.scheduling.step_planner import StepPlanner
@@ -46,7 +47,7 @@ class SFITritonBackend(StockProxy):
         self.planner, self.runner, self.layers = planner, runner, layers
         on_cuda = torch.device(runner.device).type == "cuda"
         self.pool, self.req_to_token = runner.token_to_kv_pool, runner.req_to_token_pool.req_to_token
-        self.scorings = Scorings(self.pool)
+        self.scorings, self.plain = Scorings(self.pool), plain_pool(runner)
         free = free_bytes(runner.device)
         processors = torch.cuda.get_device_properties(runner.device).multi_processor_count if on_cuda else 1
         self.wide = launch.VERIFYING if exact.started_for(runner.server_args) else launch.WIDE
@@ -195,19 +196,27 @@ class SFITritonBackend(StockProxy):
             out: Tensor = self.stock.forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **kwargs)
             return out
         scoring = self.scorings.of(layer, sinks_of(kwargs))
+        attention, new = self.attention[self.variant], None
         if save_kv_cache and k is not None:
-            self.pool.set_kv_buffer(layer, KVWriteLoc.for_batch(forward_batch), k, v, layer.k_scale, layer.v_scale)
-        attention = self.attention[self.variant]
+            new = self._store(k, v, layer, forward_batch, attention.stores_new)
         if index == 0:
             attention.start(forward_batch.req_pool_indices)
         q = q.reshape(-1, self.limits.heads, self.limits.dim)  # a part of q, k and v: a view, no copy
         keys, values = self.pool.get_kv_buffer(layer.layer_id)
-        result = attention.run(q, keys, values, index, scoring)
+        result = attention.run(q, keys, values, index, scoring, new)
         if self.variant != FAST:
             self.workspace.observe(self.metadata, q.shape[0], index)
             if index == self.limits.layers - 1:
                 self.workspace.refresh(self.metadata, q.shape[0], self.layers.group)
         return result.view(q.shape[0], -1)
+
+    def _store(self, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, later: bool) -> NewTokens | None:
+        """Put new tokens into the pool, as the stock backends do. later: the attention can, given what is returned."""
+        if later and self.plain and self.pool.dtype == k.dtype == v.dtype:
+            sizes = -1, self.limits.kv_heads, self.limits.dim
+            return NewTokens(k.view(sizes), v.view(sizes), forward_batch.out_cache_loc)
+        self.pool.set_kv_buffer(layer, KVWriteLoc.for_batch(forward_batch), k, v, layer.k_scale, layer.v_scale)
+        return None
 
 
 def _visible(row: RowPlan) -> int:

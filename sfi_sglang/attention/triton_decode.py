@@ -9,12 +9,16 @@ from sfi_sglang.attention.workspace import Workspace
 from sfi_sglang.kernels.decode import attend, merge
 from sfi_sglang.kernels.launch import Launch, WideLaunch
 from sfi_sglang.kernels.locate import locate
+from sfi_sglang.kernels.new_tokens import NewTokens
 from sfi_sglang.kernels.wide import attend_wide
 from sfi_sglang.selection.scoring import Scoring
 
 
 class RowAttention(Protocol):
-    """Attention of one graph variant over the visible tokens of the rows of a pass."""
+    """Attention of one graph variant over the visible tokens of the rows of a pass. stores_new: does it put the rows'
+    last tokens into the pool?"""
+
+    stores_new: bool
 
     def fits(self, tokens: int) -> bool:
         """Can one pass serve rows that see so many tokens (per KV head) together?"""
@@ -26,8 +30,11 @@ class RowAttention(Protocol):
         """Before the first layer, on the device: look KV slots up. req_pool_indices: integer [rows], lines of
         req_to_token."""
 
-    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
-        """One layer: q [rows, heads, D], any row stride, keys and values [slots, KV, D] -> as q."""
+    def run(
+        self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring, new: NewTokens | None = None
+    ) -> Tensor:
+        """One layer: q [rows, heads, D], any row stride, keys and values [slots, KV, D] -> as q. new: the rows' last
+        tokens, if `stores_new` and they are not in the pool yet."""
 
 
 class TritonAttention:
@@ -47,6 +54,7 @@ class TritonAttention:
         self.workspace, self.metadata, self.req_to_token = workspace, metadata, req_to_token
         self.launch, self.logits_out, self.wide = launch, logits_out, wide
         self.programs = launch.waves * processors
+        self.stores_new = not logits_out  # there the queries of a wide row see each other's
 
     def fits(self, tokens: int) -> bool:
         return True
@@ -64,12 +72,14 @@ class TritonAttention:
         self.req_pool_indices = req_pool_indices
         locate(table.positions, self.req_to_token, req_pool_indices, self.metadata.rows, table.slots)
 
-    def run(self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring) -> Tensor:
+    def run(
+        self, q: Tensor, keys: Tensor, values: Tensor, layer: int, scoring: Scoring, new: NewTokens | None = None
+    ) -> Tensor:
         metadata, buffers, splits = self.metadata, self.workspace.buffers, self._splits(q.shape[0])
         pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
         slots = self.workspace.table.slots[:, layer]
         pieces = metadata.pieces[: self.programs // keys.shape[1] + q.shape[0]]  # one without work takes time too
-        attend(*pool, slots, metadata.rows, pieces, buffers, scoring, splits, self.logits_out, self.launch)
+        attend(*pool, slots, metadata.rows, pieces, buffers, scoring, splits, self.logits_out, self.launch, new)
         if self.wide:
             attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, self.wide)
         return merge(metadata.rows, buffers, q.new_empty(q.shape), scoring, keys.shape[1], splits, self.logits_out)

@@ -20,7 +20,7 @@ HEAD = {"KV": 8, "COLS": rows.COLUMNS}
 PAGE = {**HEAD, "PAGE": EVIDENCE_PAGE}
 FP8 = "*fp8e4nv"
 FLOATS = {"scale", "cap", "v_scale", "alpha", "max_weight"}
-BF16, POOL = {"q_ptr", "out"}, {"k_ptr", "v_ptr"}
+BF16, POOL = {"q_ptr", "out", "new_k", "new_v"}, {"k_ptr", "v_ptr"}
 POINTERS = {
     "part_out", "part_lse", "part_candidates", "logits", "candidate_lse", "evidence", "part_best", "part_total", "lse",
     "scores", "parts", "row_lse", "mass", "sums", "sinks",
@@ -47,7 +47,7 @@ def kind(name: str, constants: dict, pool: str) -> str:
         return "constexpr"
     if name in FLOATS:
         return "fp32"
-    if name == "req_pool_indices":
+    if name in ("req_pool_indices", "new_slots"):
         return "*i64"
     types = [("*bf16", BF16), (pool, POOL), ("*fp32", POINTERS), ("*i32", INT_POINTERS)]
     return next((code for code, names in types if name in names), "i32")
@@ -80,9 +80,10 @@ def attention(dim: int, pool: str, capped: bool, sinks: bool) -> None:
     """All that a layer of one kind runs, in decode."""
     layer = {"G": 4, "D": dim, "DP": triton.next_power_of_2(dim), "CHAINED": True, **HEAD}
     for logits_out, launch in ((False, FAST), (True, MIXED)):
+        stored = {} if pool == "*bf16" and not logits_out else {"new_k": None, "new_v": None, "new_slots": None}
         compile_one(
             decode._attend, launch.warps, launch.stages, pool, M=16, BLOCK=launch.tokens(dim), AHEAD=decode.AHEAD,
-            CAPPED=capped, LOGITS_OUT=logits_out, **layer,
+            CAPPED=capped, LOGITS_OUT=logits_out, **stored, **layer,
         )  # fmt: skip
         compile_one(decode._merge, 2, LOGITS_OUT=logits_out, SPLITS=64, **layer, **({} if sinks else {"sinks": None}))
     for launch in (WIDE, VERIFYING):
