@@ -44,9 +44,9 @@ OPTIONS = [
 PROMPTS = [story(80 + 9 * i, start=100 * i) + " The harbor master" for i in range(len(OPTIONS))]
 
 
-def ask(url: str, prompts: list[str], options: list) -> list[dict]:
-    """One batch, greedy."""
-    fixed = {"temperature": 0, "max_new_tokens": TOKENS, "ignore_eos": True}
+def ask(url: str, prompts: list[str], options: list, **params) -> list[dict]:
+    """One batch, greedy. params: of sampling."""
+    fixed = {"temperature": 0, "max_new_tokens": TOKENS, "ignore_eos": True, **params}
     body = {
         "text": prompts,
         "sampling_params": [{**fixed, "custom_params": {"sfi": sfi}} for sfi in options],
