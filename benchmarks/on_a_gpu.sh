@@ -7,7 +7,7 @@
 #   steps      dense and SFI decode
 #   exact      dense, lossy and exact
 #   extend     attention of sparse extend
-#   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend
+#   traj:W:N   workload W, N clients: dense, SFI, SFI with sparse extend; traj:W:N:R: with R recent tokens
 #   probe      train the probe model (TEXTS: its texts; MINUTES: 5)
 #   fidelity   the probe model's answers with sparse extend (SIZES, tokens:budget: 30000:2048 16000:512)
 #
@@ -70,8 +70,8 @@ PY
     echo "$folder"
 }
 
-trajectories() { # WORKLOAD CLIENTS
-    local name=$1_c$2 settings='{}'
+trajectories() { # WORKLOAD CLIENTS RECENT
+    local name=$1_c$2${3:+_recent$3} sfi="$SFI${3:+, \"recent\": $3}" settings='{}'
     [ "$1" = exgentic ] && settings='{"turns": 11, "contexts": 1}'
     # shellcheck disable=SC2086
     serve shape "$(shape_with_text)" --load-format dummy --served-model-name qwen3-4b-shape --context-length 165000 \
@@ -79,9 +79,9 @@ trajectories() { # WORKLOAD CLIENTS
         --max-running-requests 32 --cuda-graph-bs-decode 1 2 4 8 16 24 32 --mem-fraction-static 0.87} || return
     local common=(sfi-bench run "$1" --set "${SETTINGS:-$settings}" --limit "$2" --loads "$2" --tool-scale 0 --repeats 1
         --server "http://127.0.0.1:$PORT" --no-report)
-    ROWS=1 run "$name" "${common[@]}" --sfi "$SFI}" --out "$OUT/$name.jsonl"
+    ROWS=1 run "$name" "${common[@]}" --sfi "$sfi}" --out "$OUT/$name.jsonl"
     run "${name}_report" sfi-bench report "$OUT/$name.jsonl" --out "$OUT/$name"
-    ROWS=1 run "${name}_sparse" "${common[@]}" --modes sfi --sfi "$SFI, \"extend\": \"sparse\"}" \
+    ROWS=1 run "${name}_sparse" "${common[@]}" --modes sfi --sfi "$sfi, \"extend\": \"sparse\"}" \
         --out "$OUT/${name}_sparse.jsonl"
     run "${name}_sparse_report" sfi-bench report "$OUT/${name}_sparse.jsonl" "$OUT/$name.jsonl" \
         --out "$OUT/${name}_sparse"
@@ -122,7 +122,7 @@ for recipe in "$@"; do
             "cuda_graph_bs_decode": [1, 8, 24, 40, 72, 104, 136]}' \
             --cases 8x32768,5x131072,1x131072 --tokens "${TOKENS:-600}" --exact 0.97 --recents 256,1024 ;;
         extend) end && run extend "$PYTHON" -m benchmarks.extend_gpu --out "$OUT/extend.json" ;;
-        traj:*:*) trajectories "$(cut -d: -f2 <<< "$recipe")" "$(cut -d: -f3 <<< "$recipe")" ;;
+        traj:*:*) IFS=: read -r _ workload clients recent <<< "$recipe" && trajectories "$workload" "$clients" "$recent" ;;
         probe) end && ROWS=3 run probe "$PYTHON" -m benchmarks.probe_model train --texts "${TEXTS:?}" \
             --out "$OUT/probe" --minutes "${MINUTES:-5}" ;;
         fidelity) fidelity ;;
