@@ -76,7 +76,7 @@ class Bench:
         last = self.req_to_token[:, -1].long()
         self.new = [NewTokens(k[last], v[last], last) for k, v in zip(self.keys, self.values, strict=True)]
         self.workspace = Workspace.allocate(self.limits, DEVICE, 1 << 60)
-        pieces = Pieces(MIXED.waves * PROCESSORS // self.limits.kv_heads + batch)
+        pieces = Pieces(MIXED.programs(PROCESSORS, self.limits.kv_heads) + batch)
         self.metadata = PassMetadata(batch, self.limits.evidence_tokens, DEVICE, pieces)
         self.scoring = Scoring(self.limits.dim**-0.5)
 

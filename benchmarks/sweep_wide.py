@@ -56,7 +56,7 @@ class Case:
 
     def metadata(self, setting: WideLaunch) -> PassMetadata:
         tile, others = setting.queries(self.heads // self.kv_heads), self.queries - 1
-        tiles, wave = -(-self.queries // tile) * self.batch, setting.waves * PROCESSORS // self.kv_heads
+        tiles, wave = -(-self.queries // tile) * self.batch, setting.programs(PROCESSORS, self.kv_heads)
         metadata = PassMetadata(len(self.q), self.evidence, DEVICE, Pieces(8, tiles, tile, wave))
         for row in range(self.batch):
             metadata.dense(row, self.context)

@@ -35,6 +35,10 @@ class Launch:
         """Tokens an iteration for a head dim: twice as many numbers would not fit into the registers."""
         return min(self.block, TILE_NUMBERS // triton.next_power_of_2(dim))
 
+    def programs(self, processors: int, kv_heads: int) -> int:
+        """That a pass is cut into, for each KV head. processors: of the GPU."""
+        return max(self.waves * processors // kv_heads, 1)
+
 
 @dataclass(frozen=True)
 class WideLaunch(Launch):

@@ -77,12 +77,12 @@ class SFITritonBackend(StockProxy):
         rows, kv_heads = self.runner.req_to_token_pool.size, self.layers.kv_heads
         tile = self.wide.queries(self.layers.group)
         pieces = Pieces(
-            single=launch.MIXED.waves * processors // kv_heads + rows,
+            single=launch.MIXED.programs(processors, kv_heads) + rows,
             tiles=REPAIR_ROWS * -(-(REPAIR_TOKENS + 1) // tile),
             tile=tile,
-            wave=max(self.wide.waves * processors // kv_heads, 1),
+            wave=self.wide.programs(processors, kv_heads),
         )
-        return pieces, max(pieces.parts, fast_parts(rows, launch.FAST.waves * processors // kv_heads))
+        return pieces, max(pieces.parts, fast_parts(rows, launch.FAST.programs(processors, kv_heads)))
 
     # -- which graph ----------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class TritonAttention:
     ) -> None:
         self.workspace, self.metadata, self.req_to_token = workspace, metadata, req_to_token
         self.launch, self.logits_out, self.wide = launch, logits_out, wide
-        self.programs = launch.waves * processors
+        self.programs = launch.programs(processors, workspace.limits.kv_heads)
         self.stores_new = not logits_out  # there the queries of a wide row see each other's
 
     def fits(self, tokens: int) -> bool:
@@ -61,10 +61,10 @@ class TritonAttention:
 
     def prepare(self, rows: int) -> None:
         limits, listed = self.workspace.limits, rows if self.logits_out else 0
-        self.metadata.load(listed, self.programs // limits.kv_heads, self._splits(rows), self.launch.tokens(limits.dim))
+        self.metadata.load(listed, self.programs, self._splits(rows), self.launch.tokens(limits.dim))
 
     def _splits(self, rows: int) -> int:
-        """Grid of the attention kernel, the same at a graph's capture and replay. A slow row may take all programs."""
+        """Of a row, in the grid: the same at a graph's capture and replay. A slow row may take all programs."""
         return self.workspace.limits.pass_splits(1 if self.logits_out else rows, self.programs)
 
     def start(self, req_pool_indices: Tensor) -> None:
@@ -78,7 +78,7 @@ class TritonAttention:
         metadata, buffers, splits = self.metadata, self.workspace.buffers, self._splits(q.shape[0])
         pool = (q, keys, values, self.req_to_token, self.req_pool_indices)
         slots = self.workspace.table.slots[:, layer]
-        pieces = metadata.pieces[: self.programs // keys.shape[1] + q.shape[0]]  # one without work takes time too
+        pieces = metadata.pieces[: self.programs + q.shape[0]]  # one without work takes time too
         attend(*pool, slots, metadata.rows, pieces, buffers, scoring, splits, self.logits_out, self.launch, new)
         if self.wide:
             attend_wide(*pool, metadata.rows, metadata.wide_pieces, buffers, scoring, self.wide)

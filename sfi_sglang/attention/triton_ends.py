@@ -36,7 +36,7 @@ class TritonEnds:
         rows, tiles = [row for prompt in prompts for row in prompt.end], sum(-(-len(p.end) // tile) for p in prompts)
         self.rows, self.lines = (to_device(x, device) for x in (rows, [p.line for p in prompts for _ in p.end]))
         stepped = -(-len(rows) // STEP) * STEP
-        pieces = Pieces(tiles=tiles, tile=tile, wave=max(WIDE.waves * processors // layers.kv_heads, 1))
+        pieces = Pieces(tiles=tiles, tile=tile, wave=WIDE.programs(processors, layers.kv_heads))
         sizes = layers.heads, layers.kv_heads, layers.dim, pieces.parts
         self.buffers = DecodeBuffers.allocate(len(rows), *sizes, candidates=0, device=device)
         self.metadata = PassMetadata(stepped, 0, device, pieces)

@@ -33,8 +33,9 @@ class Limits:
         return evidence_pages(self.context) * EVIDENCE_PAGE
 
     def pass_splits(self, rows: int, programs: int) -> int:
-        """Splits of each of `rows` rows of about equal length that make `programs` programs: a power of two."""
-        even = -(-programs // (rows * self.kv_heads))
+        """Splits of each of `rows` rows of about equal length that make `programs` programs of a KV head: a power of
+        two."""
+        even = -(-programs // rows)
         return min(MOST_SPLITS, max(2, 1 << (even - 1).bit_length()))
 
     @property

@@ -86,8 +86,8 @@ def test_splits_cover_every_row(lengths, programs, splits):
 def test_splits_of_a_pass_are_a_power_of_two_and_use_all_programs(rows, programs):
     splits = LIMITS.pass_splits(rows, programs)
     assert splits & (splits - 1) == 0 and 2 <= splits <= MOST_SPLITS
-    assert splits == MOST_SPLITS or splits * rows * LIMITS.kv_heads >= programs
-    assert splits * rows <= fast_parts(rows, programs // LIMITS.kv_heads)
+    assert splits == MOST_SPLITS or splits * rows >= programs
+    assert splits * rows <= fast_parts(rows, programs)
 
 
 @given(
