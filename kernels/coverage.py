@@ -13,7 +13,7 @@ from torch import Tensor
 from sfi_sglang.kernels.decode import EMPTY
 from sfi_sglang.kernels.rows import CANDIDATES, COLUMNS, EVIDENCE_AT, FIRST, OBSERVED, OLD_COUNT, OLD_RECENT, SELECTION
 
-TILE = tl.constexpr(4096)  # logits an iteration, of all query heads: one head after the other took 10 us a layer
+TILE = tl.constexpr(4096)  # logits an iteration, of all query heads together: every load waits for another one
 
 
 @triton.jit
