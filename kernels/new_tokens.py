@@ -1,5 +1,5 @@
 """The new token of each row: the attention kernel of fast passes puts its key and value into the pool itself, so that a
-layer has one launch less. They are all that a row reads of what its pass writes."""
+layer has one launch less. A row reads nothing else that its pass writes."""
 
 from dataclasses import dataclass
 from typing import Any

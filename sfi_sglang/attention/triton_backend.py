@@ -198,7 +198,12 @@ class SFITritonBackend(StockProxy):
         scoring = self.scorings.of(layer, sinks_of(kwargs))
         attention, new = self.attention[self.variant], None
         if save_kv_cache and k is not None:
-            new = self._store(k, v, layer, forward_batch, attention.stores_new)
+            if attention.stores_new and self.plain and self.pool.dtype == k.dtype == v.dtype:
+                k, v = (x.view(-1, self.limits.kv_heads, self.limits.dim) for x in (k, v))
+                new = NewTokens(k, v, forward_batch.out_cache_loc)
+            else:
+                where = KVWriteLoc.for_batch(forward_batch)
+                self.pool.set_kv_buffer(layer, where, k, v, layer.k_scale, layer.v_scale)
         if index == 0:
             attention.start(forward_batch.req_pool_indices)
         q = q.reshape(-1, self.limits.heads, self.limits.dim)  # a part of q, k and v: a view, no copy
@@ -209,14 +214,6 @@ class SFITritonBackend(StockProxy):
             if index == self.limits.layers - 1:
                 self.workspace.refresh(self.metadata, q.shape[0], self.layers.group)
         return result.view(q.shape[0], -1)
-
-    def _store(self, k: Tensor, v: Tensor, layer: Any, forward_batch: Any, later: bool) -> NewTokens | None:
-        """Put new tokens into the pool, as the stock backends do. later: the attention can, given what is returned."""
-        if later and self.plain and self.pool.dtype == k.dtype == v.dtype:
-            sizes = -1, self.limits.kv_heads, self.limits.dim
-            return NewTokens(k.view(sizes), v.view(sizes), forward_batch.out_cache_loc)
-        self.pool.set_kv_buffer(layer, KVWriteLoc.for_batch(forward_batch), k, v, layer.k_scale, layer.v_scale)
-        return None
 
 
 def _visible(row: RowPlan) -> int:

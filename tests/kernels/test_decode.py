@@ -34,7 +34,9 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kind, dim, kv_heads, 
     keys, values = pools(kv_heads, dim, 603, dtype, scoring, generator)
     q = torch.randn(len(lengths), heads + 2, dim, generator=generator).to(DEVICE, dtype)[:, :heads]
     req_to_token = torch.stack([torch.randperm(600, generator=generator) for _ in range(5)]).int().to(DEVICE)
-    req_pool_indices = torch.randperm(5, generator=generator)[: len(lengths)].to(DEVICE)
+    req_pool_indices = torch.randint(5, (len(lengths),), generator=generator).to(DEVICE)
+    if new:  # a token has one row
+        req_pool_indices = torch.randperm(5, generator=generator)[: len(lengths)].to(DEVICE)
     own = torch.arange(600, 600 + len(lengths), device=DEVICE)  # where the last token of each row is, or belongs
     req_to_token[req_pool_indices, torch.tensor(lengths, device=DEVICE) - 1] = own.int()
     selection = torch.zeros(4, 1, kv_heads, keep, dtype=torch.int32)
@@ -67,7 +69,7 @@ def test_decode_of_dense_and_fast_rows_in_one_batch(dtype, kind, dim, kv_heads, 
     pool = (q, keys, values, req_to_token, req_pool_indices)
     tokens, whole = None, (keys.clone(), values.clone())
     if new and keys.dtype == dtype:
-        new_k, new_v = (torch.cat([pool[own], pool[own]], 1)[:, :kv_heads] for pool in whole)
+        new_k, new_v = (torch.cat([stored[own], stored[own]], 1)[:, :kv_heads] for stored in whole)  # strided rows
         tokens = NewTokens(new_k, new_v, own)
         keys[own] = values[own] = torch.nan
     attend(*pool, slots[:, 0], meta, NO_PIECES, buffers, scoring, SPLITS, False, FAST, tokens)
